@@ -1,0 +1,40 @@
+# make demo | make test | make lint | make setup. Needs Python 3.11+, Java 17+ and nothing else.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+JAVA := $(if $(JAVA_HOME),$(JAVA_HOME)/bin/java,java)
+READY := .venv/.ready
+
+# Spark, Python and pip are those of .venv, whatever the shell has set up.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
+
+.PHONY: demo setup test lint check
+.DEFAULT_GOAL := setup
+
+demo: setup
+	@python -m jobs.demo
+
+test: setup
+	@python -m pytest
+
+lint: setup
+	@ruff check . && ruff format --check . && mypy
+
+setup: check $(READY)
+
+check:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: install it (python.org, apt install python3.11-venv, brew install python@3.12), or name it with make PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt install python3-venv"; exit 1; }
+	@version=$$("$(JAVA)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1); \
+	test "$${version:-0}" -ge 17 || { echo "Java 17 or newer is missing (found: $${version:-none}): install one (apt install openjdk-17-jre-headless, brew install openjdk@17, adoptium.net), or set JAVA_HOME"; exit 1; }
+
+$(READY): pyproject.toml constraints.txt spark-defaults.conf
+	@echo "setting up .venv: pinned packages (1 to 3 minutes the first time) …"
+	@$(PYTHON) -m venv .venv
+	@python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "setting up .venv: Spark's jars (half a minute the first time) …"
+	@spark-submit --properties-file spark-defaults.conf jobs/spark.py > .venv/spark.log 2>&1 \
+		|| { tail -n 20 .venv/spark.log; echo "Spark did not start: see .venv/spark.log"; exit 1; }
+	@tail -n 1 .venv/spark.log
+	@touch $(READY)

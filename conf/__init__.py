@@ -1,0 +1,6 @@
+"""How the system is run: one TOML file for each way, and the typed settings that they fill."""
+
+import os
+
+# MLflow would report its use to its makers.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -1,0 +1,230 @@
+"""The settings of every job: typed, frozen, checked at start.
+
+A TOML file (``conf/local.toml``) is overridden by environment variables named
+``FRAUD_SECTION__KEY``, such as ``FRAUD_SMTP__PORT=2525``. Secrets come from the environment alone
+and never show in a ``repr``. Relative paths are relative to the directory a job is started in.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Seconds = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class SettingsError(Exception):
+    """The settings do not hold; the message lists every problem."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ApiSettings(_Section):
+    """The payments API that ``ingest.poll`` asks."""
+
+    url: str = Field(
+        pattern=r"^https?://[^/\s]", description="address of the current-transactions call"
+    )
+    calls_per_minute: int = Field(5, ge=1, description="the API's limit, kept across restarts")
+    timeout_seconds: Seconds = Field(10.0, description="a call without its whole answer failed")
+    attempts: int = Field(5, ge=1, description="tries of one call before it counts as missed")
+    wait_max_seconds: Seconds = Field(60.0, description="longest pause between two tries")
+    max_body_bytes: int = Field(64 * 2**20, ge=1, description="a longer answer is not taken")
+
+
+class LandingSettings(_Section):
+    """Where ingest lands what it received, and its ledger of calls."""
+
+    path: str = Field(description="folder of JSON-lines files, one file an answer of the API")
+    source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
+    ledger: Path = Field(description="SQLite file: calls made, positions given")
+
+
+class WarehouseSettings(_Section):
+    """The Delta tables, and the checkpoints of the streams that fill them."""
+
+    path: str = Field(description="root of the Delta tables")
+    checkpoints: str = Field(description="root of the streams' checkpoints")
+
+    def table(self, name: str) -> str:
+        """Path of the Delta table ``name``."""
+        return absolute(f"{self.path}/{name}")
+
+    def checkpoint(self, job: str) -> str:
+        """Path of the checkpoint of ``job``."""
+        return absolute(f"{self.checkpoints}/{job}")
+
+
+class RegistrySettings(_Section):
+    """The MLflow registry that holds the models."""
+
+    tracking_uri: str = Field(description="MLflow tracking and registry address")
+    artifacts: str | None = Field(None, description="artifact root of a new experiment")
+    experiment: str = "fraud"
+    model_name: str = "fraud"
+    alias: str = Field("champion", description="alias of the version that scores")
+    cache: Path = Field(description="folder in which the score job keeps the last good version")
+    poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
+
+
+class ScoreSettings(_Section):
+    """The score job."""
+
+    trigger_seconds: float = Field(0.0, ge=0, description="pause between micro-batches; 0: none")
+    max_files_per_batch: int = Field(1000, ge=1, description="landing files in one micro-batch")
+    buckets: int = Field(16, ge=1, description="keys of the stateful operator; fixed a checkpoint")
+    seen_days: int = Field(30, ge=1, description="how long a trans_num is remembered, in days")
+    max_days_ahead: float = Field(
+        1.0, ge=0, description="event time allowed past receipt, in days; 0: any (replays)"
+    )
+    optional_fields: tuple[str, ...] = Field((), description="payment fields that may be missing")
+
+
+class AlertSettings(_Section):
+    """The alert job."""
+
+    recipients: tuple[str, ...] = Field(min_length=1)
+    sender: str
+    journal: Path = Field(description="SQLite file: mails planned and tried, before the ledger")
+    trigger_seconds: float = Field(1.0, gt=0, description="how often new hits are looked for")
+    tick_seconds: Seconds = Field(1.0, description="how often pending mails are looked at")
+    window_seconds: Seconds = Field(600.0, description="the window of `max_hits_in_window`")
+    max_hits_in_window: int = Field(100, ge=1, description="more hits than this: one digest")
+    retry_max_seconds: Seconds = Field(300.0, description="longest pause before a mail's next try")
+    give_up_hours: float = Field(72.0, gt=0, description="after that a mail is `failed`")
+
+
+class SmtpSettings(_Section):
+    """The mail relay. ``FRAUD_SMTP__PASSWORD`` belongs into the environment, never into a file."""
+
+    host: str
+    port: int = Field(ge=1, le=65535)
+    starttls: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+    timeout_seconds: Seconds = 10.0
+
+
+class TrainSettings(_Section):
+    """Training."""
+
+    seed: int = 1
+    test_share: float = Field(0.2, gt=0, lt=1, description="last part of the time, for the metrics")
+    min_precision: Probability = Field(
+        0.9, description="the threshold is the lowest one that keeps this precision"
+    )
+
+
+class DemoSettings(_Section):
+    """``make demo``."""
+
+    rows: int = Field(120_000, ge=10_000, description="synthetic payments of the first champion")
+    rate: float = Field(50.0, gt=0, description="payments a second of the simulated API")
+    api_port: int = Field(8009, ge=1, le=65535)
+
+
+SECRETS = (("smtp", "password"),)
+
+
+class Settings(BaseSettings):
+    """All sections. Unknown keys, wrong types and values out of range are errors."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRAUD_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    api: ApiSettings
+    landing: LandingSettings
+    warehouse: WarehouseSettings
+    registry: RegistrySettings
+    score: ScoreSettings = ScoreSettings()
+    alert: AlertSettings
+    smtp: SmtpSettings
+    train: TrainSettings = TrainSettings()
+    demo: DemoSettings = DemoSettings()
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> "Settings":
+        if (self.smtp.username is None) != (self.smtp.password is None):
+            raise ValueError("smtp.username and FRAUD_SMTP__PASSWORD go together: set both or none")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment before the file (which ``load_settings`` passes in as initial values)."""
+        return env_settings, init_settings
+
+
+def load_settings(path: str | Path) -> Settings:
+    """The settings in the TOML file ``path``, overridden by the environment.
+
+    Raises:
+        SettingsError: the file is missing, is no TOML, holds a secret, or a value does not hold;
+            the message names every key at fault.
+    """
+    if not Path(path).is_file():
+        raise SettingsError(f"no settings file at {path}: pass --config, e.g. conf/local.toml")
+    try:
+        values: dict[str, Any] = TomlConfigSettingsSource(Settings, Path(path))()
+    except ValueError as error:
+        raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    problems = [
+        f"{section}.{key}: a secret does not belong into a file; "
+        f"set FRAUD_{section.upper()}__{key.upper()} in the environment"
+        for section, key in SECRETS
+        if isinstance(values.get(section), dict) and key in values[section]
+    ]
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += [
+            f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+    if problems:
+        raise SettingsError(f"{path}: " + "; ".join(problems))
+    return settings
+
+
+def absolute(path: str) -> str:
+    """``path`` as it is where it has a scheme (``s3a://…``), else made absolute."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+def settings_from_arguments(parser: argparse.ArgumentParser) -> tuple[Settings, argparse.Namespace]:
+    """Add ``--config`` to ``parser``, parse the command line, load the settings.
+
+    Ends the process with status 2 and one line where the settings do not hold.
+    """
+    parser.add_argument(
+        "--config", default="conf/local.toml", help="settings file (default: %(default)s)"
+    )
+    arguments = parser.parse_args()
+    try:
+        return load_settings(arguments.config), arguments
+    except SettingsError as error:
+        stop(str(error), status=2)
+
+
+def stop(message: str, status: int = 1) -> NoReturn:
+    """End the process with ``message`` on standard error, as one line, and ``status``."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(status)

@@ -1,0 +1,1 @@
+"""From the payments API to the landing folder. Knows no Spark."""

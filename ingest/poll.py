@@ -1,0 +1,180 @@
+"""Poll the payments API and land every transaction.
+
+    python -m ingest.poll --config conf/local.toml [--max-polls N | --print | --gaps]
+
+What landed, when, and at which position stands in the ledger (``landing.ledger``); ``--gaps``
+reports the time that no call covered.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from conf.settings import ApiSettings, Settings, settings_from_arguments, stop
+from ingest.call_ledger import (
+    AlreadyRunning,
+    CallLedger,
+    LedgerError,
+    Pace,
+    exclusive,
+    read_calls,
+)
+from ingest.gap_report import find_gaps, gap_table, utc_text
+from ingest.landing import FileLanding
+from ingest.payments_api import PaymentsApi
+from ingest.poller import Accept, Lander, Poller
+from ingest.print_answer import print_answer
+
+log = logging.getLogger("ingest.poll")
+
+_LONGEST_NAP_SECONDS = 0.2  # how long an end that was asked for may go unnoticed
+
+
+class StopRequested(Exception):
+    """The process was asked to end."""
+
+
+class Stopper:
+    """Makes SIGINT and SIGTERM take effect between calls: sleeping is where ingest can end."""
+
+    def __init__(self) -> None:
+        self._signal: signal.Signals | None = None
+
+    def install(self) -> None:
+        """Listen from now on. A second signal ends the process at once."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep so long.
+
+        Raises:
+            StopRequested: a signal came, before or meanwhile.
+        """
+        end = time.monotonic() + seconds
+        while self._signal is None and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_NAP_SECONDS))
+        if self._signal is not None:
+            raise StopRequested(f"ended by {self._signal.name}")
+
+
+def main() -> None:
+    """Parse the command line and do what it says."""
+    settings, arguments = settings_from_arguments(_parser())
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    stopper = Stopper()
+    stopper.install()
+    try:
+        if arguments.gaps:
+            print_gaps(settings)
+        elif arguments.print:
+            print_once(settings, stopper)
+        else:
+            poll(settings, stopper, arguments.max_polls)
+    except StopRequested as reason:
+        log.info("%s; what was received is landed", reason)
+    except (AlreadyRunning, LedgerError, OSError) as error:
+        stop(str(error))
+
+
+def poll(settings: Settings, stopper: Stopper, max_polls: int | None) -> None:
+    """Poll and land for ever, or ``max_polls`` times. Ends with status 1 if all were missed."""
+    if "://" in settings.landing.path:
+        stop(f"landing.path: expected a local folder, found {settings.landing.path}")
+    folder = Path(settings.landing.path)
+    with exclusive(settings.landing.ledger, folder), closing(_ledger(settings)) as ledger:
+        landing = FileLanding(folder)
+        lander = Lander(
+            landing, ledger, settings.landing.source, landing.next_position(), time.time
+        )
+        log.info("polling %s into %s", _api(settings.api).host, folder)
+        successes = _poller(settings, ledger, lander, stopper).run(max_polls)
+    if max_polls and not successes:
+        stop(f"every call was missed ({max_polls} of {max_polls})")
+
+
+def print_once(settings: Settings, stopper: Stopper) -> None:
+    """Show one call's transactions; nothing lands. Ends with status 1 if the call was missed."""
+    console = Console() if sys.stdout.isatty() else Console(width=1000)
+    with closing(_ledger(settings)) as ledger:
+        poller = _poller(settings, ledger, lambda body: print_answer(body, console), stopper)
+        if poller.poll() is None:
+            stop("there is nothing to print")
+
+
+def print_gaps(settings: Settings) -> None:
+    """Show the time that no call covered, and why."""
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    calls = read_calls(settings.landing.ledger)
+    if not calls:
+        console.print(f"no calls yet in {settings.landing.ledger}")
+        return
+    pace, api = _pace(settings.api), settings.api
+    longest_pause = max(api.wait_max_seconds, pace.period_seconds) + 2 * api.timeout_seconds
+    gaps = find_gaps(calls, time.time(), pace, longest_pause)
+    if gaps:
+        console.print(gap_table(gaps))
+    else:
+        console.print(f"no gaps since {utc_text(calls[0].started_at)} UTC")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m ingest.poll", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--max-polls", type=_at_least_one, metavar="N", help="end after N calls")
+    what.add_argument("--print", action="store_true", help="show one call's rows, land nothing")
+    what.add_argument("--gaps", action="store_true", help="show the time that no call covered")
+    return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
+    return int(text)
+
+
+def _pace(api: ApiSettings) -> Pace:
+    return Pace(api.calls_per_minute, api.timeout_seconds)
+
+
+def _ledger(settings: Settings) -> CallLedger:
+    return CallLedger(settings.landing.ledger, _pace(settings.api))
+
+
+def _api(api: ApiSettings) -> PaymentsApi:
+    return PaymentsApi(
+        api.url,
+        timeout_seconds=api.timeout_seconds,
+        max_body_bytes=api.max_body_bytes,
+        clock=time.time,
+    )
+
+
+def _poller(settings: Settings, ledger: CallLedger, accept: Accept, stopper: Stopper) -> Poller:
+    return Poller(
+        api=_api(settings.api),
+        ledger=ledger,
+        accept=accept,
+        attempts=settings.api.attempts,
+        wait_max_seconds=settings.api.wait_max_seconds,
+        clock=time.time,
+        sleep=stopper.sleep,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The streaming jobs over the landing and the Delta tables, and the functions they share."""

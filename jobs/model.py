@@ -1,0 +1,179 @@
+"""A model version, from the registry's artifacts to a vector of probabilities.
+
+Any MLflow model with a signature fits: its inputs are feature names or transaction columns, its
+output is one probability a row.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import mlflow.pyfunc
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+from mlflow.models import Model
+from threadpoolctl import threadpool_limits
+
+from ingest.schema import PAYMENT_FIELDS
+from jobs.features import FEATURE_NAMES, Floats, feature_frame
+
+THRESHOLD_KEY = "threshold"
+"""Key of the decision threshold in the metadata of the logged model, or in the version's tags."""
+
+TRUTH = "is_fraud"
+"""The simulated truth: no model may ask for it."""
+
+AVAILABLE_INPUTS = (
+    *FEATURE_NAMES,
+    *(field.name for field in PAYMENT_FIELDS if field.name != TRUTH),
+    "event_time",
+)
+"""What a model may ask for."""
+
+_NUMPY_TYPE = {
+    "double": np.float64,
+    "float": np.float32,
+    "long": np.int64,
+    "integer": np.int32,
+    "boolean": np.bool_,
+}
+
+
+class ModelRefused(Exception):
+    """The model does not fit the contract; the message says why."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One column that a model asks for, and its MLflow type, such as ``double``."""
+
+    name: str
+    type: str
+
+
+class _Predicts(Protocol):
+    def predict(self, data: pd.DataFrame) -> Any: ...
+
+
+def model_inputs(path: Path) -> tuple[ModelInput, ...]:
+    """The inputs in the signature of the MLflow model in the folder ``path``.
+
+    Raises:
+        ModelRefused: no signature, no named columns, or columns that we do not have; the message
+            lists what is missing and what exists.
+    """
+    signature = Model.load(str(path)).signature
+    if signature is None or signature.inputs is None:
+        raise ModelRefused("it has no signature: log it with `signature=` or `input_example=`")
+    columns = signature.inputs.inputs
+    if not all(getattr(column, "name", None) for column in columns):
+        raise ModelRefused("its signature names no columns: log it with a DataFrame as example")
+    missing = [column.name for column in columns if column.name not in AVAILABLE_INPUTS]
+    if missing:
+        raise ModelRefused(
+            f"it asks for {', '.join(missing)}, which we do not have; "
+            f"there is {', '.join(AVAILABLE_INPUTS)}"
+        )
+    return tuple(
+        ModelInput(column.name, str(getattr(column.type, "name", column.type)).lower())
+        for column in columns
+    )
+
+
+def model_threshold(path: Path, tags: Mapping[str, str], default: float) -> float:
+    """The decision threshold that travels with the version: in the model's metadata, else in the
+    version's tags, else ``default``.
+
+    Raises:
+        ModelRefused: it is no number from 0 to 1.
+    """
+    metadata = Model.load(str(path)).metadata or {}
+    raw = metadata.get(THRESHOLD_KEY, tags.get(THRESHOLD_KEY, default))
+    try:
+        threshold = float(raw)
+    except (TypeError, ValueError):
+        threshold = float("nan")
+    if not 0 <= threshold <= 1:
+        raise ModelRefused(f"its threshold is {raw!r}, expected a number from 0 to 1")
+    return threshold
+
+
+def inputs_of(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd.DataFrame:
+    """``AVAILABLE_INPUTS`` as the score job supplies them: text, float64 for numbers (integers
+    too), ``date`` for ``dob``, datetime64 in UTC without a zone for ``event_time``.
+
+    Args:
+        payments: in their order of arrival, as ``ingest.payment_files.read_payments`` returns them
+            (fields that are not there stay NULL).
+        history: payments that arrived before them.
+    """
+    columns = payments.reindex(columns=list(AVAILABLE_INPUTS[len(FEATURE_NAMES) :])).copy()
+    for field in PAYMENT_FIELDS:
+        if field.name in columns and field.type in ("number", "integer"):
+            columns[field.name] = columns[field.name].astype(np.float64)
+        elif field.type == "date":
+            columns[field.name] = pd.to_datetime(columns[field.name]).dt.date
+    moments = pd.to_datetime(columns["event_time"], utc=True)
+    columns["event_time"] = moments.dt.tz_localize(None).astype("datetime64[us]")
+    return columns.join(feature_frame(payments, history))
+
+
+class LoadedModel:
+    """A model in memory. One thread: the executor already keeps every core busy."""
+
+    def __init__(self, path: Path, inputs: tuple[ModelInput, ...]) -> None:
+        self._inputs = inputs
+        flavors = Model.load(str(path)).flavors
+        model: Any = None
+        with threadpool_limits(1):
+            if "sklearn" in flavors:
+                model = mlflow.sklearn.load_model(str(path))
+            self._classifier = model if hasattr(model, "predict_proba") else None
+            self._model: _Predicts = model or mlflow.pyfunc.load_model(str(path))
+
+    def predict(self, columns: pd.DataFrame) -> Floats:
+        """The probability of fraud of each row: float64 of shape (n,), from 0 to 1.
+
+        Args:
+            columns: the model's inputs, by name.
+
+        Raises:
+            ModelRefused: the output has another shape or is no probability.
+        """
+        data = self._typed(columns)
+        with threadpool_limits(1):
+            raw = (
+                self._classifier.predict_proba(data)
+                if self._classifier
+                else self._model.predict(data)
+            )
+        return probabilities(raw, len(columns))
+
+    def _typed(self, columns: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                item.name: columns[item.name].astype(_NUMPY_TYPE[item.type])
+                if item.type in _NUMPY_TYPE
+                else columns[item.name]
+                for item in self._inputs
+            }
+        )
+
+
+def probabilities(raw: Any, rows: int) -> Floats:
+    """A model's output as probabilities: shape (n,), or the last of the columns of (n, k).
+
+    Raises:
+        ModelRefused: another shape, or a value that is not from 0 to 1.
+    """
+    scores = np.asarray(raw, dtype=np.float64)
+    if scores.ndim == 2:
+        scores = scores[:, -1]
+    if scores.shape != (rows,):
+        raise ModelRefused(f"its output has the shape {scores.shape}, expected ({rows},)")
+    wrong = scores[~((scores >= 0) & (scores <= 1))]
+    if len(wrong):
+        raise ModelRefused(f"its output {wrong[0]} is no probability (0 to 1)")
+    return scores

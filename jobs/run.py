@@ -1,0 +1,61 @@
+"""How a job runs: its log, and a clean end on SIGINT and SIGTERM."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+from pyspark.errors import StreamingQueryException
+from pyspark.sql.streaming.query import StreamingQuery
+
+log = logging.getLogger(__name__)
+
+_BATCH_END_SECONDS = 60
+
+
+def log_to_stderr() -> None:
+    """One line a message; of the libraries only warnings."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING
+    )
+    for ours in ("ingest", "jobs", "training", "__main__"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that is set by SIGINT and SIGTERM."""
+    ended = threading.Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.set()
+
+    signal.signal(signal.SIGINT, end)
+    signal.signal(signal.SIGTERM, end)
+    return ended
+
+
+def run_until_stopped(query: StreamingQuery, ended: threading.Event) -> int:
+    """Wait for the query's end, or end it between two micro-batches once ``ended`` is set.
+
+    Returns:
+        The exit status: 0, or 1 where the query failed (its error is logged).
+    """
+    try:
+        while not query.awaitTermination(0.2):  # type: ignore[arg-type]
+            if ended.is_set():
+                _stop_between_batches(query)
+                log.info("%s ended on request", query.name)
+                break
+    except StreamingQueryException as error:
+        log.error("%s failed: %s", query.name, error)
+        return 1
+    return 0
+
+
+def _stop_between_batches(query: StreamingQuery) -> None:
+    patience = threading.Event()
+    for _ in range(_BATCH_END_SECONDS * 20):
+        if not query.status["isTriggerActive"]:
+            break
+        patience.wait(0.05)
+    query.stop()

@@ -1,0 +1,124 @@
+"""Every Delta table: its columns, its settings, and how it is made and opened."""
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import (
+    BooleanType,
+    DoubleType,
+    IntegerType,
+    LongType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
+
+from conf.settings import WarehouseSettings
+from jobs.card_memory import FEATURES_STRUCT
+from jobs.parse import PAYMENT_COLUMNS
+
+TRANSACTIONS = StructType(
+    [
+        *PAYMENT_COLUMNS.fields,
+        StructField("source", StringType()),
+        StructField("position", LongType()),
+        StructField("event_time", TimestampType()),
+        StructField("ingested_at", TimestampType()),
+        StructField("scored_at", TimestampType()),
+        StructField("features", FEATURES_STRUCT),
+        StructField("fraud_score", DoubleType()),
+        StructField("prediction", BooleanType()),
+        StructField("threshold", DoubleType()),
+        StructField("model_name", StringType()),
+        StructField("model_version", StringType()),
+        StructField("label", BooleanType()),
+        StructField("label_source", StringType()),
+        StructField("labelled_at", TimestampType()),
+    ]
+)
+"""One row a payment. `event_time`, `ingested_at` (receipt by ingest) and `scored_at` are UTC;
+`fraud_score` is a probability; `label` is NULL until a verdict."""
+
+REJECTED = StructType(
+    [
+        StructField("source", StringType()),
+        StructField("position", LongType()),
+        StructField("payload", StringType()),
+        StructField("reason", StringType()),
+        StructField("received_at", TimestampType()),
+    ]
+)
+"""One row a payload that is no valid payment, with its address and why."""
+
+ALERTS = StructType(
+    [
+        StructField("trans_num", StringType()),
+        StructField("cc_num", StringType()),
+        StructField("event_time", TimestampType()),
+        StructField("amt", DoubleType()),
+        StructField("merchant", StringType()),
+        StructField("category", StringType()),
+        StructField("city", StringType()),
+        StructField("state", StringType()),
+        StructField("fraud_score", DoubleType()),
+        StructField("threshold", DoubleType()),
+        StructField("model_name", StringType()),
+        StructField("model_version", StringType()),
+        StructField("batch", StringType()),
+        StructField("recorded_at", TimestampType()),
+        StructField("status", StringType()),
+        StructField("attempts", IntegerType()),
+        StructField("sent_at", TimestampType()),
+        StructField("message_id", StringType()),
+        StructField("recipients", StringType()),
+        StructField("last_error", StringType()),
+    ]
+)
+"""One row a hit: what the mail shows of it, the micro-batch that found it (`batch`), and how the
+mail fared: `status` is pending, sent or failed; `message_id` is that of the mail it went into."""
+
+_SCHEMAS = {"transactions": TRANSACTIONS, "rejected": REJECTED, "alerts": ALERTS}
+
+_PROPERTIES = {"delta.checkpointInterval": "100"}  # a checkpoint costs a second, every time
+_STATISTICS = {
+    "transactions": "event_time,ingested_at",
+    "rejected": "received_at",
+    "alerts": "recorded_at",
+}
+
+
+def ensure_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> str:
+    """Make the table ``name`` where it is missing, add columns that it lacks; return its path."""
+    path = warehouse.table(name)
+    schema = _SCHEMAS[name]
+    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
+    for key, value in (_PROPERTIES | {"delta.dataSkippingStatsColumns": _STATISTICS[name]}).items():
+        builder = builder.property(key, value)
+    builder.execute()
+    present = set(spark.read.format("delta").load(path).columns)
+    added = [field for field in schema.fields if field.name not in present]
+    if added:
+        columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in added)
+        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
+    return path
+
+
+def read_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> DataFrame:
+    """The table ``name`` as it stands now."""
+    return spark.read.format("delta").load(warehouse.table(name))
+
+
+def append(frame: DataFrame, path: str, application: str, version: int) -> None:
+    """Append ``frame`` once: what (``application``, ``version``) wrote before is skipped.
+
+    Args:
+        application: identity of the writing query; a new checkpoint has a new one.
+        version: its micro-batch.
+    """
+    (
+        frame.write.format("delta")
+        .mode("append")
+        .option("txnAppId", application)
+        .option("txnVersion", version)
+        .save(path)
+    )

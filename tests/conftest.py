@@ -1,0 +1,88 @@
+"""What the tests share: settings in a folder of the test, payments, landing files, one Spark."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from conf.settings import Settings, load_settings
+from ingest.envelope import envelope_line
+from ingest.schema import EXAMPLE_PAYMENT
+
+PROJECT = Path(__file__).parent.parent
+
+
+def payment(number: int = 0, **changes: Any) -> dict[str, Any]:
+    """A valid payment as the API tells it; ``number`` makes its `trans_num`. A change to ``...``
+    takes the field away.
+    """
+    values = dict(EXAMPLE_PAYMENT) | {"trans_num": f"{number:032x}"} | changes
+    return {name: value for name, value in values.items() if value is not ...}
+
+
+def land(folder: str | Path, first_position: int, payloads: Iterable[Any], source: str = "api") -> None:
+    """One landing file: payloads that are no text or bytes are landed as JSON."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        envelope_line(
+            source,
+            first_position + number,
+            datetime.now(UTC),
+            payload if isinstance(payload, str | bytes) else json.dumps(payload),
+        )
+        for number, payload in enumerate(payloads)
+    ]
+    path = folder / f"payments-{first_position:020d}.jsonl"
+    path.write_text("".join(line + "\n" for line in lines))
+    os.utime(path, (1_700_000_000 + first_position, 1_700_000_000 + first_position))
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Every path of ``conf/local.toml``, moved into the test's folder, as environment variables."""
+    paths = {
+        "LANDING__PATH": "landing",
+        "LANDING__LEDGER": "ingest.db",
+        "WAREHOUSE__PATH": "warehouse",
+        "WAREHOUSE__CHECKPOINTS": "checkpoints",
+        "REGISTRY__CACHE": "model",
+        "REGISTRY__ARTIFACTS": "mlartifacts",
+        "ALERT__JOURNAL": "alert.db",
+    }
+    values = {f"FRAUD_{key}": str(tmp_path / name) for key, name in paths.items()}
+    values["FRAUD_REGISTRY__TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def settings(environment: Mapping[str, str]) -> Settings:
+    """``conf/local.toml``, with every path in the test's folder."""
+    return load_settings(PROJECT / "conf" / "local.toml")
+
+
+def spark_defaults() -> dict[str, str]:
+    """The properties in ``spark-defaults.conf``."""
+    lines = (PROJECT / "spark-defaults.conf").read_text().splitlines()
+    pairs = (line.split(None, 1) for line in lines if line.strip() and not line.startswith("#"))
+    return {name: value.strip() for name, value in pairs}
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one Spark session of a test run, with the properties that the jobs are submitted with."""
+    os.chdir(PROJECT)
+    builder = SparkSession.builder.appName("tests")
+    for name, value in spark_defaults().items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    yield session
+    session.stop()

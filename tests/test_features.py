@@ -1,0 +1,56 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ingest.schema import check_payment
+from jobs.features import FEATURE_NAMES, FEATURES, feature_frame
+from tests.conftest import payment
+
+
+def frame(*payments):
+    return pd.DataFrame([check_payment(item) for item in payments])
+
+
+def test_values_of_a_payment():
+    features = feature_frame(
+        frame(
+            payment(
+                amt=12.5, dob="1984-06-01", current_time=..., trans_date_trans_time="2024-06-02 23:59:59",
+                lat=0.0, long=0.0, merch_lat=0.0, merch_long=1.0,
+            )
+        )
+    ).iloc[0]  # fmt: skip
+    assert features["amount_usd"] == 12.5
+    assert features["hour_of_day"] == 23
+    assert features["day_of_week"] == 6  # a Sunday
+    assert features["age_years"] == pytest.approx(40.0, abs=0.01)
+    # One degree of a circle of 6371.0088 km.
+    assert features["home_to_merchant_km"] == pytest.approx(111.195, abs=0.001)
+
+
+def test_names_units_and_meanings_stand_with_the_definition():
+    assert FEATURE_NAMES == tuple(feature.compute.__name__ for feature in FEATURES)
+    assert all(feature.unit and feature.meaning.endswith(".") for feature in FEATURES)
+
+
+def test_weekday_and_hour_agree_with_the_calendar():
+    moments = pd.date_range("1969-12-28", "2031-01-01", freq="37h", tz="UTC")
+    moments = moments[moments >= "1970-01-01"]
+    rows = pd.concat([frame(payment())] * len(moments), ignore_index=True)
+    rows["event_time"] = moments
+    features = feature_frame(rows)
+    assert (features["day_of_week"].to_numpy() == moments.weekday).all()
+    assert (features["hour_of_day"].to_numpy() == moments.hour).all()
+
+
+def test_history_and_index_do_not_change_a_stateless_feature():
+    payments = frame(payment(1, amt=1), payment(2, amt=2))
+    payments.index = [7, 3]
+    with_history = feature_frame(payments, history=frame(payment(3, amt=3)))
+    pd.testing.assert_frame_equal(with_history, feature_frame(payments))
+    assert with_history["amount_usd"].to_dict() == {7: 1.0, 3: 2.0}
+    assert (with_history.dtypes == np.float64).all()
+
+
+def test_no_rows_give_no_rows():
+    assert feature_frame(frame(payment()).iloc[:0]).shape == (0, len(FEATURE_NAMES))

@@ -1,0 +1,38 @@
+"""Judge a version on files: one JSON line.
+
+``python -m training.evaluate --config conf/local.toml --model-uri models:/fraud@champion
+--data FILE.csv [FILE.csv …] [--history FILE.csv …]``.
+"""
+
+import argparse
+import json
+import sys
+
+from conf.settings import settings_from_arguments, stop
+from ingest.payment_files import PaymentFileError, read_payments
+from jobs.model import ModelRefused
+from training.metrics import evaluation
+from training.versions import VersionNotFound, load_judge
+
+
+def main() -> int:
+    """Parse arguments, score, print."""
+    parser = argparse.ArgumentParser(description="Judge a registered version on files.")
+    parser.add_argument("--model-uri", required=True, help="models:/NAME@ALIAS or models:/NAME/N")
+    parser.add_argument("--data", nargs="+", required=True, help="CSV files of payments")
+    parser.add_argument("--history", nargs="+", help="CSV files of payments that came before")
+    settings, arguments = settings_from_arguments(parser)
+    try:
+        payments = read_payments(*arguments.data)
+        history = read_payments(*arguments.history) if arguments.history else None
+        judge = load_judge(arguments.model_uri, settings.registry)
+        scores = judge.scores(payments, history)
+    except (PaymentFileError, VersionNotFound, ModelRefused) as error:
+        stop(str(error))
+    labels = payments["is_fraud"].to_numpy() == 1
+    print(json.dumps(evaluation(labels, scores, judge.threshold)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""From payments to a fitted model, its metrics and its threshold."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from conf.settings import TrainSettings
+from training.metrics import Floats, Labels, choose_threshold, evaluation
+from training.pipeline import make_classifier, model_columns
+
+
+class TrainingError(ValueError):
+    """There is nothing to learn from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The model fitted on all payments; the metrics, labels and scores are those of a model that
+    was fitted on the first part of the time and judged on the last.
+    """
+
+    model: Pipeline
+    threshold: float
+    metrics: dict[str, Any]
+    test_labels: Labels
+    test_scores: Floats
+    parameters: dict[str, Any]
+
+
+def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel:
+    """Fit on payments with the column ``is_fraud``.
+
+    Raises:
+        TrainingError: one part of the time split lacks frauds or genuine payments.
+    """
+    ordered = payments.sort_values(["event_time", "trans_num"], ignore_index=True)
+    columns, labels = model_columns(ordered), ordered["is_fraud"].to_numpy() == 1
+    split = int(len(ordered) * (1 - settings.test_share))
+    for part, name in ((labels[:split], "first"), (labels[split:], "last")):
+        if part.all() or not part.any():
+            raise TrainingError(
+                f"the {name} part of the payments by time has {len(part)} rows, "
+                f"{int(part.sum())} of them frauds: training needs frauds and genuine payments in "
+                "both parts; give it more data"
+            )
+    judged = make_classifier(settings.seed).fit(columns[:split], labels[:split])
+    scores = fraud_probability(judged, columns[split:])
+    threshold = choose_threshold(labels[split:], scores, settings.min_precision)
+    final = make_classifier(settings.seed).fit(columns, labels)
+    return TrainedModel(
+        model=final,
+        threshold=threshold,
+        metrics=evaluation(labels[split:], scores, threshold),
+        test_labels=labels[split:],
+        test_scores=scores,
+        parameters=_parameters(ordered, settings, split, final),
+    )
+
+
+def fraud_probability(model: Pipeline, columns: pd.DataFrame) -> Floats:
+    """The model's probability of fraud of each row: float64 of shape (n,)."""
+    return np.asarray(model.predict_proba(columns)[:, 1], dtype=np.float64)
+
+
+def fingerprint(payments: pd.DataFrame) -> str:
+    """SHA-256 over every value of the payments in their order, as hexadecimal digits."""
+    digest = hashlib.sha256("\n".join(payments.columns).encode())
+    digest.update(pd.util.hash_pandas_object(payments, index=False).to_numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _parameters(
+    ordered: pd.DataFrame, settings: TrainSettings, split: int, model: Pipeline
+) -> dict[str, Any]:
+    trees = model.named_steps["trees"]
+    return {
+        "rows": len(ordered),
+        "frauds": int((ordered["is_fraud"] == 1).sum()),
+        "cards": int(ordered["cc_num"].nunique()),
+        "first_event": ordered["event_time"].iloc[0].isoformat(),
+        "last_event": ordered["event_time"].iloc[-1].isoformat(),
+        "test_rows": len(ordered) - split,
+        "seed": settings.seed,
+        "min_precision": settings.min_precision,
+        **{
+            f"trees_{name}": getattr(trees, name)
+            for name in ("max_iter", "learning_rate", "max_leaf_nodes", "l2_regularization")
+        },
+    }

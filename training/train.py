@@ -1,0 +1,41 @@
+"""Train and register a version:
+
+``spark-submit --properties-file spark-defaults.conf training/train.py --config conf/local.toml
+--data FILE.csv [FILE.csv …]``.
+"""
+
+import argparse
+import logging
+import sys
+
+from conf.settings import settings_from_arguments, stop
+from ingest.payment_files import PaymentFileError, read_payments
+from jobs.run import log_to_stderr
+from training.fit import TrainingError, fingerprint, train_model
+from training.registry import register
+
+log = logging.getLogger("training.train")
+
+
+def main() -> int:
+    """Parse arguments, train, register."""
+    parser = argparse.ArgumentParser(description="Train a model and register it.")
+    parser.add_argument("--data", nargs="+", required=True, help="CSV files of payments")
+    settings, arguments = settings_from_arguments(parser)
+    log_to_stderr()
+    try:
+        payments = read_payments(*arguments.data)
+        log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
+        trained = train_model(payments, settings.train)
+    except (PaymentFileError, TrainingError) as error:
+        stop(str(error))
+    version = register(trained, payments, fingerprint(payments), settings.registry)
+    metrics = ", ".join(
+        f"{name} {value:.4g}" for name, value in trained.metrics.items() if value is not None
+    )
+    log.info("registered %s v%s: %s", settings.registry.model_name, version, metrics)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
