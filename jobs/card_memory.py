@@ -119,7 +119,7 @@ class CardMemory(StatefulProcessor):
 
 
 def _operator_input(checked: DataFrame) -> DataFrame:
-    trans_num = F.col("payment.trans_num")
+    trans_num = F.col("trans_num")
     # A rejected row has an identity too where it has a trans_num: the same bytes served twice.
     identity = F.when(F.col("reason").isNull(), trans_num).when(
         trans_num.isNotNull(), F.concat(F.lit("rejected\n"), F.col("payload"))

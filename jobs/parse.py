@@ -103,7 +103,8 @@ def open_envelopes(lines: DataFrame) -> DataFrame:
 def check_payments(
     envelopes: DataFrame, optional: Collection[str], max_days_ahead: float
 ) -> DataFrame:
-    """Add ``payment`` (struct of ``payment_columns``) and ``reason`` (NULL for a valid payment).
+    """Add ``reason`` (NULL for a valid payment), ``trans_num`` (where there is one) and ``payment``
+    (struct of ``payment_columns``, NULL for what is rejected).
 
     Args:
         envelopes: as ``open_envelopes`` returns.
@@ -128,8 +129,13 @@ def check_payments(
     )
     return parsed.select(
         *envelopes.columns,
+        "parsed",
         reason.alias("reason"),
-        F.struct(*payment_columns()).alias("payment"),
+    ).select(
+        *envelopes.columns,
+        "reason",
+        F.col("parsed.trans_num").alias("trans_num"),
+        F.when(F.col("reason").isNull(), F.struct(*payment_columns())).alias("payment"),
     )
 
 
@@ -155,14 +161,19 @@ def _is_object() -> Column:
 def _field_problem(field: PaymentField, is_optional: bool) -> Column:
     value = F.col(f"parsed.{field.name}")
     found = F.get_json_object("payload", f"$.{field.name}")
-    wrong = F.concat(F.lit(f"{field.name}: expected {field.expectation}, found "), found)
+    expected = F.lit(f"{field.name}: expected {field.expectation}, found ")
+    wrong = F.concat(expected, found)
     missing = (
         F.lit(f"{field.name}: missing, expected {field.expectation}")
         if field.required and not is_optional
         else F.lit(None)
     )
     # What could not be read as the field's type parses as NULL, like what is not there at all.
-    return F.when(value.isNull(), F.coalesce(wrong, missing)).when(~_holds(field, value), wrong)
+    return F.when(value.isNull(), F.coalesce(wrong, missing)).when(
+        # Strict JSON has no NaN and no Infinity, so `found` is NULL beside one.
+        ~_holds(field, value),
+        F.coalesce(wrong, F.concat(expected, value.cast("string"))),
+    )
 
 
 def _holds(field: PaymentField, value: Column) -> Column:

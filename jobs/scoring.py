@@ -73,21 +73,18 @@ class Scorer:
             payments: a column ``payment`` (struct of the payment's columns and `event_time`) and
                 the features at the top level.
         """
-        inputs = [_model_input(item.name) for item in model.inputs]
-        return payments.withColumn("fraud_score", self._udf(model)(*inputs))
+        inputs = [_model_input(item.name).alias(item.name) for item in model.inputs]
+        return payments.withColumn("fraud_score", self._udf(model)(F.struct(*inputs)))
 
     def _udf(self, model: ModelVersion) -> Callable[..., Column]:
         archive = self._shared(model)
         key = (model.name, model.version, id(archive))
         inputs = model.inputs
 
-        def predict(batches: Iterator[tuple[pd.Series, ...]]) -> Iterator[pd.Series]:
+        def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.Series]:
             loaded = worker_model(key, archive, inputs)
             for columns in batches:
-                frame = pd.DataFrame(
-                    {item.name: column for item, column in zip(inputs, columns, strict=True)}
-                )
-                yield pd.Series(loaded.predict(frame))
+                yield pd.Series(loaded.predict(columns))
 
         return pandas_udf(predict, DoubleType())  # type: ignore[call-overload,no-any-return]
 

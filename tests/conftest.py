@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 from conf.settings import Settings, load_settings
 from ingest.envelope import envelope_line
 from ingest.schema import EXAMPLE_PAYMENT
+from jobs.spark import spark_session
 
 PROJECT = Path(__file__).parent.parent
 
@@ -25,7 +26,9 @@ def payment(number: int = 0, **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not ...}
 
 
-def land(folder: str | Path, first_position: int, payloads: Iterable[Any], source: str = "api") -> None:
+def land(
+    folder: str | Path, first_position: int, payloads: Iterable[Any], source: str = "api"
+) -> None:
     """One landing file: payloads that are no text or bytes are landed as JSON."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,21 +71,11 @@ def settings(environment: Mapping[str, str]) -> Settings:
     return load_settings(PROJECT / "conf" / "local.toml")
 
 
-def spark_defaults() -> dict[str, str]:
-    """The properties in ``spark-defaults.conf``."""
-    lines = (PROJECT / "spark-defaults.conf").read_text().splitlines()
-    pairs = (line.split(None, 1) for line in lines if line.strip() and not line.startswith("#"))
-    return {name: value.strip() for name, value in pairs}
-
-
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The one Spark session of a test run, with the properties that the jobs are submitted with."""
     os.chdir(PROJECT)
-    builder = SparkSession.builder.appName("tests")
-    for name, value in spark_defaults().items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.conf.set("spark.sql.session.timeZone", "UTC")
+    os.environ["PYSPARK_SUBMIT_ARGS"] = "--properties-file spark-defaults.conf pyspark-shell"
+    session = spark_session("tests")
     yield session
     session.stop()

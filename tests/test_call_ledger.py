@@ -177,6 +177,12 @@ def test_a_gap_counts_the_failures_in_it():
     assert gap.why == "2 x status 503, 1 x time-out"
 
 
+def test_each_gap_has_its_own_reasons():
+    calls = [*landed(0), Call(START + 12, "time-out"), *landed(24)]
+    calls += [Call(START + 36, "status 503"), *landed(48)]
+    assert [gap.why for gap in gaps_of(calls, 50)] == ["1 x time-out", "1 x status 503"]
+
+
 def test_a_gap_of_failures_and_then_nothing():
     calls = [*landed(0), Call(START + 12, "connection refused"), *landed(1200)]
     (gap,) = gaps_of(calls, 1200)

@@ -29,7 +29,7 @@ def test_values_of_a_payment():
 
 
 def test_names_units_and_meanings_stand_with_the_definition():
-    assert FEATURE_NAMES == tuple(feature.compute.__name__ for feature in FEATURES)
+    assert tuple(feature.compute.__name__ for feature in FEATURES) == FEATURE_NAMES
     assert all(feature.unit and feature.meaning.endswith(".") for feature in FEATURES)
 
 

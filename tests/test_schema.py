@@ -63,7 +63,7 @@ def test_a_field_may_be_declared_optional():
     ],
 )
 def test_a_value_that_cannot_be_is_named(field, value):
-    with pytest.raises(InvalidPayment, match="dob: after|event time|expected") as caught:
+    with pytest.raises(InvalidPayment, match=r"dob: after|event time|expected") as caught:
         check_payment(payment(**{field: value}))
     assert field in str(caught.value)
 

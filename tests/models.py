@@ -1,0 +1,63 @@
+"""Small model versions for the tests of the stream, as the score job gets them."""
+
+import tempfile
+from pathlib import Path
+
+import mlflow.pyfunc
+import mlflow.sklearn
+import numpy as np
+from mlflow.models import infer_signature
+from sklearn.ensemble import RandomForestClassifier
+
+from jobs.champion import VersionReference, read_version
+from jobs.features import FEATURE_NAMES
+from jobs.scoring import ModelVersion
+
+CONSTANT_CODE = """
+import mlflow
+import numpy as np
+
+class Constant(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return np.full(len(model_input), {score})
+
+mlflow.models.set_model(Constant())
+"""
+
+
+def constant_version(version: str, score: float) -> ModelVersion:
+    """A model that is no scikit-learn model and always answers ``score``."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = Path(folder) / "constant.py"
+        code.write_text(CONSTANT_CODE.format(score=score))
+        signature = infer_signature(example(1)[["amount_usd"]], np.array([score]))
+        path = Path(folder) / "model"
+        mlflow.pyfunc.save_model(
+            str(path), python_model=str(code), signature=signature, pip_requirements=[]
+        )
+        return read_version(path, VersionReference("constant", version, {}))
+
+
+def forest_version(version: str) -> ModelVersion:
+    """A random forest over all features."""
+    inputs = example(200)
+    forest = RandomForestClassifier(20, random_state=1).fit(inputs, inputs["amount_usd"] > 500)
+    signature = infer_signature(inputs, forest.predict_proba(inputs)[:, 1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        mlflow.sklearn.save_model(
+            forest,
+            str(path),
+            signature=signature,
+            pip_requirements=[],
+            skops_trusted_types=["sklearn.tree._tree.Tree"],
+        )
+        return read_version(path, VersionReference("forest", version, {}))
+
+
+def example(rows: int):
+    """``rows`` rows of made-up features."""
+    import pandas as pd
+
+    values = np.random.default_rng(1).uniform(0, 1000, (rows, len(FEATURE_NAMES)))
+    return pd.DataFrame(values, columns=list(FEATURE_NAMES))

@@ -1,0 +1,196 @@
+"""The score query over landing files in one Spark session: restarts, crashes, models swapped."""
+
+import json
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from pyspark.sql import functions as F
+
+import jobs.score
+from conf.settings import Settings
+from jobs.features import FEATURE_NAMES
+from jobs.model import inputs_of
+from jobs.scoring import load_archive
+from jobs.tables import read_table
+from tests.conftest import land, payment
+from tests.models import constant_version, forest_version
+
+
+@pytest.fixture
+def score(spark, settings):
+    """Run the query over what landed; the exit status."""
+
+    def run(version=None, job_settings: Settings | None = None):
+        version = version or constant_version("1", 0.25)
+        return jobs.score.run_score(
+            spark, job_settings or settings, lambda: version, True, threading.Event()
+        )
+
+    return run
+
+
+@pytest.fixture
+def table(spark, settings):
+    def rows(name):
+        return read_table(spark, settings.warehouse, name).orderBy("source", "position").collect()
+
+    return rows
+
+
+def ids(rows):
+    return [int(row["trans_num"], 16) for row in rows]
+
+
+def test_valid_rows_are_scored_once_and_the_others_rejected(score, table, settings):
+    land(settings.landing.path, 0, [payment(1), "no json", payment(2), payment(1, amt=99)])
+    land(settings.landing.path, 10, [payment(2, cc_num=5000123412341234), payment(3, amt=-1)])
+    (Path(settings.landing.path) / "foreign.txt").write_text("a line from elsewhere\n")
+    assert score() == 0
+
+    scored = table("transactions")
+    assert ids(scored) == [1, 2]
+    first = scored[0]
+    assert first["amt"] == payment()["amt"]  # of two with the same id the first wins
+    assert (first["fraud_score"], first["prediction"], first["threshold"]) == (0.25, False, 0.5)
+    assert (first["model_name"], first["model_version"]) == ("constant", "1")
+    assert first["label"] is None
+    assert first["features"]["amount_usd"] == payment()["amt"]
+    assert first["ingested_at"] <= first["scored_at"]
+
+    reasons = {row["payload"]: row["reason"] for row in table("rejected")}
+    assert reasons["no json"] == "not a JSON object"
+    assert reasons["a line from elsewhere"].startswith("no envelope")
+    assert reasons[json.dumps(payment(3, amt=-1))].startswith("amt: expected")
+    assert len(reasons) == 3
+
+
+def test_a_rejected_payment_served_twice_is_rejected_once_and_its_correction_scored(
+    score, table, settings
+):
+    land(settings.landing.path, 0, [payment(1, lat=91), payment(1, lat=91), "x", "x"])
+    land(settings.landing.path, 10, [payment(1)])
+    assert score() == 0
+    assert [row["position"] for row in table("rejected")] == [0, 2, 3]
+    assert ids(table("transactions")) == [1]
+
+
+def test_a_second_run_goes_on_from_where_the_first_stopped(score, table, settings):
+    land(settings.landing.path, 0, [payment(1), payment(2)])
+    assert score() == 0
+    assert score() == 0
+    land(settings.landing.path, 10, [payment(2), payment(3)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("dies_at", ["transactions", "rejected", "the end"])
+def test_a_batch_that_died_appears_once(score, table, settings, monkeypatch, dies_at):
+    land(settings.landing.path, 0, [payment(1), "x", payment(2)])
+    write = jobs.score.append
+
+    def dying(frame, path, application, version):
+        if path.endswith(dies_at):
+            raise RuntimeError("killed")
+        write(frame, path, application, version)
+        if dies_at == "the end" and path.endswith("rejected"):
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(jobs.score, "append", dying)
+    assert score() == 1
+    monkeypatch.setattr(jobs.score, "append", write)
+    land(settings.landing.path, 10, [payment(2), payment(3)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2, 3]
+    assert [row["payload"] for row in table("rejected")] == ["x"]
+
+
+def test_a_batch_whose_commit_was_lost_appears_once(score, table, settings):
+    land(settings.landing.path, 0, [payment(1), "x"])
+    assert score() == 0
+    commits = Path(settings.warehouse.checkpoint("score")) / "commits"
+    for commit in commits.glob("*0*"):
+        commit.unlink()
+    land(settings.landing.path, 10, [payment(1), payment(2)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2]
+    assert len(table("rejected")) == 1
+
+
+def test_a_new_checkpoint_starts_behind_what_the_tables_hold(score, table, settings):
+    land(settings.landing.path, 0, [payment(1), "x", payment(2)])
+    (Path(settings.landing.path) / "foreign.txt").write_text("a line from elsewhere\n")
+    assert score() == 0
+    shutil.rmtree(settings.warehouse.checkpoint("score"))
+    land(settings.landing.path, 10, [payment(1, amt=5), payment(3), "y"])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2, 3]
+    assert sorted(row["payload"] for row in table("rejected")) == [
+        "a line from elsewhere",
+        "x",
+        "y",
+    ]
+    land(settings.landing.path, 20, [payment(3), payment(4)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2, 3, 4]
+
+
+def test_each_row_says_which_version_scored_it(score, table, settings):
+    land(settings.landing.path, 0, [payment(1)])
+    assert score(constant_version("1", 0.25)) == 0
+    land(settings.landing.path, 10, [payment(2)])
+    assert score(constant_version("2", 0.75)) == 0
+    land(settings.landing.path, 20, [payment(3)])
+    forest = forest_version("3")
+    assert score(forest) == 0
+    found = [(r["model_version"], r["prediction"]) for r in table("transactions")]
+    assert [version for version, _ in found] == ["1", "2", "3"]
+    assert [hit for _, hit in found[:2]] == [False, True]
+
+
+def test_scores_and_features_are_those_of_training(score, spark, settings):
+    payments = [
+        payment(n, amt=n * 37.5, category=f"kind_{n % 5}", merch_lat=45 + n / 40,
+                current_time=1_717_245_296_000 + n * 5_000_000)
+        for n in range(40)
+    ]  # fmt: skip
+    land(settings.landing.path, 0, payments)
+    version = forest_version("1")
+    assert score(version) == 0
+    stored = read_table(spark, settings.warehouse, "transactions").orderBy("position").toPandas()
+    inputs = inputs_of(stored)
+    expected = load_archive(version.archive, version.inputs).predict(inputs)
+    assert (stored["fraud_score"].to_numpy() == expected).all()
+    for name in FEATURE_NAMES:
+        assert ([row[name] for row in stored["features"]] == inputs[name]).all()
+
+
+def test_batches_do_not_change_rows(score, spark, settings):
+    payments = [payment(n % 7, amt=n) for n in range(12)] + ["x"]
+    land(settings.landing.path, 0, payments)
+    assert score() == 0
+    whole = read_table(spark, settings.warehouse, "transactions").drop("ingested_at", "scored_at")
+    expected = sorted(whole.collect())
+    apart = settings.model_copy(update={"warehouse": settings.warehouse.model_copy(update={
+        "path": settings.warehouse.path + "2", "checkpoints": settings.warehouse.checkpoints + "2",
+    }), "landing": settings.landing.model_copy(update={"path": settings.landing.path + "2"})})  # fmt: skip
+    for position, item in enumerate(payments):
+        land(apart.landing.path, position, [item])
+    one_by_one = apart.model_copy(
+        update={"score": apart.score.model_copy(update={"max_files_per_batch": 5})}
+    )
+    assert score(job_settings=one_by_one) == 0
+    again = read_table(spark, apart.warehouse, "transactions").drop("ingested_at", "scored_at")
+    assert sorted(again.collect()) == expected
+
+
+def test_tables_gain_columns_that_they_lack(score, spark, settings):
+    path = settings.warehouse.table("transactions")
+    jobs.score.ensure_table(spark, settings.warehouse, "transactions")
+    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
+    spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMN label_source")
+    land(settings.landing.path, 0, [payment(1)])
+    assert score() == 0
+    row = spark.read.format("delta").load(path).select("trans_num", F.col("label_source")).first()
+    assert row["label_source"] is None
