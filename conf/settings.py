@@ -6,13 +6,16 @@ and never show in a ``repr``. Relative paths are relative to the directory a job
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -27,7 +30,7 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ApiSettings(_Section):
@@ -137,6 +140,16 @@ class DemoSettings(_Section):
 SECRETS = (("smtp", "password"),)
 
 
+class _Environment(EnvSettingsSource):
+    """A list or section that is no JSON is left to the checks, which name its key."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
 class Settings(BaseSettings):
     """All sections. Unknown keys, wrong types and values out of range are errors."""
 
@@ -170,7 +183,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment before the file (which ``load_settings`` passes in as initial values)."""
-        return env_settings, init_settings
+        return _Environment(settings_cls), init_settings
 
 
 def load_settings(path: str | Path) -> Settings:
@@ -184,9 +197,10 @@ def load_settings(path: str | Path) -> Settings:
         raise SettingsError(f"no settings file at {path}: pass --config, e.g. conf/local.toml")
     try:
         values: dict[str, Any] = TomlConfigSettingsSource(Settings, Path(path))()
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SettingsError(f"{path} is not valid TOML: {error}") from error
-    problems = [
+    problems = _unknown_variables()
+    problems += [
         f"{section}.{key}: a secret does not belong into a file; "
         f"set FRAUD_{section.upper()}__{key.upper()} in the environment"
         for section, key in SECRETS
@@ -202,6 +216,18 @@ def load_settings(path: str | Path) -> Settings:
     if problems:
         raise SettingsError(f"{path}: " + "; ".join(problems))
     return settings
+
+
+def _unknown_variables() -> list[str]:
+    """Variables named like ours whose section does not exist: pydantic passes over them."""
+    sections = ", ".join(Settings.model_fields)
+    return [
+        f"{name}: no section of that name; there is {sections}"
+        for name in sorted(os.environ)
+        if name.upper().startswith("FRAUD_")
+        and "__" in name
+        and name.upper().removeprefix("FRAUD_").split("__")[0].lower() not in Settings.model_fields
+    ]
 
 
 def absolute(path: str) -> str:
@@ -226,5 +252,5 @@ def settings_from_arguments(parser: argparse.ArgumentParser) -> tuple[Settings, 
 
 def stop(message: str, status: int = 1) -> NoReturn:
     """End the process with ``message`` on standard error, as one line, and ``status``."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(status)

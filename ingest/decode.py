@@ -48,9 +48,7 @@ def _parsed(body: bytes) -> Any:
 
 def _columns(answer: Any) -> list[str]:
     if not isinstance(answer, dict):
-        raise UndecodableBody(
-            f"expected an object with `columns` and `data`, not {_kind(answer)}"
-        )
+        raise UndecodableBody(f"expected an object with `columns` and `data`, not {_kind(answer)}")
     columns = answer.get("columns")
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UndecodableBody(f"expected `columns` as a list of names, found {_kind(columns)}")

@@ -24,10 +24,6 @@ CSV_COLUMNS = (
 DELIVERY_ERRORS = (smtplib.SMTPException, OSError)
 """What ``deliver`` raises where the relay refuses, hangs or drops."""
 
-_templates = Environment(
-    loader=PackageLoader("jobs"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True
-)
-
 
 @dataclass(frozen=True)
 class _Card:
@@ -38,6 +34,23 @@ class _Card:
 def mask(cc_num: str) -> str:
     """A card number without all but its last four digits."""
     return f"**** {cc_num[-4:]}"
+
+
+def _line(value: str | None) -> str:
+    # A name with line breaks would pass for lines of ours.
+    if value is None:
+        return "unknown"
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in value).split())
+
+
+def _dollars(amount: float | None) -> str:
+    return "unknown" if amount is None else f"{amount:,.2f}"
+
+
+_templates = Environment(
+    loader=PackageLoader("jobs"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True
+)
+_templates.filters |= {"line": _line, "dollars": _dollars}
 
 
 def compose(mail: Mail, sender: str, recipients: Sequence[str]) -> EmailMessage:
@@ -53,7 +66,8 @@ def compose(mail: Mail, sender: str, recipients: Sequence[str]) -> EmailMessage:
     values = {
         "hits": mail.hits,
         "cards": _by_card(shown),
-        "total": sum(hit.amt for hit in mail.hits),
+        "card_count": _card_count(mail),
+        "total": _total(mail),
         "left_out": len(mail.hits) - len(shown),
     }
     message.set_content(_templates.get_template("hits.txt.j2").render(values))
@@ -89,11 +103,18 @@ def deliver(message: EmailMessage, relay: SmtpSettings) -> dict[str, str]:
 
 
 def _subject(mail: Mail) -> str:
-    cards = len({hit.cc_num for hit in mail.hits})
-    total = sum(hit.amt for hit in mail.hits)
+    cards = _card_count(mail)
     hits = "1 fraud hit" if len(mail.hits) == 1 else f"{len(mail.hits)} fraud hits"
     on = "1 card" if cards == 1 else f"{cards} cards"
-    return f"{'Digest: ' if mail.is_digest else ''}{hits} on {on}, {total:,.2f} USD"
+    return f"{'Digest: ' if mail.is_digest else ''}{hits} on {on}, {_dollars(_total(mail))} USD"
+
+
+def _card_count(mail: Mail) -> int:
+    return len({hit.cc_num for hit in mail.hits})
+
+
+def _total(mail: Mail) -> float:
+    return sum(hit.amt or 0.0 for hit in mail.hits)
 
 
 def _by_card(hits: Sequence[Hit]) -> list[_Card]:
@@ -119,6 +140,6 @@ def _as_csv(hits: Sequence[Hit]) -> str:
 
 def _as_text(value: object) -> str:
     # A spreadsheet would run a cell that begins like a formula.
-    text = str(value)
-    is_formula = isinstance(value, str) and text[:1] in ("=", "+", "-", "@", "\t", "\r")
+    text = "" if value is None else str(value)
+    is_formula = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
     return f"'{text}" if is_formula else text

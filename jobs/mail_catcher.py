@@ -5,6 +5,7 @@
 
 import argparse
 import asyncio
+import itertools
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ class MailFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._numbers = itertools.count()
         folder.mkdir(parents=True, exist_ok=True)
 
     async def handle_DATA(  # noqa: N802
@@ -33,7 +35,8 @@ class MailFolder:
         return "250 kept"
 
     def _write(self, content: bytes) -> None:
-        name = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f") + ".eml"
+        # The number tells mails apart that came in the same microsecond.
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{next(self._numbers)}.eml"
         draft = self._folder / f".{name}"
         draft.write_bytes(content)
         draft.replace(self._folder / name)

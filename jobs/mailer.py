@@ -6,11 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
 from jobs.mail import DELIVERY_ERRORS
 from jobs.mail_journal import MailJournal
 from jobs.outbox import Hit, Mail, Outbox
 
 log = logging.getLogger(__name__)
+
+LEDGER_ERRORS = (PySparkException, Py4JError)
+"""What the ledger may raise and be well again a moment later."""
 
 
 class Ledger(Protocol):
@@ -42,16 +48,17 @@ class Mailer:
         self._outbox, self._journal, self._ledger = outbox, journal, ledger
         self._send, self._clock = send, clock
         self._lock = threading.Lock()
-        self._unrecorded: list[Mail] = []
+        self._unrecorded: dict[str, Mail] = {}
         self.has_failed = False
 
     def begin(self) -> None:
         """Take up what an earlier process left."""
         mails = self._journal.load()
         self._outbox.mails = {mail.message_id: mail for mail in mails}
-        self._unrecorded = [mail for mail in mails if mail.attempts]
+        self._unrecorded = {mail.message_id: mail for mail in mails if mail.attempts}
+        self._record()
         window = self._outbox.rules.window
-        self._outbox.planned_lately = list(self._ledger.sent_since(self._clock() - window))
+        self._outbox.sent_lately = list(self._ledger.sent_since(self._clock() - window))
         self.add(self._ledger.pending())
 
     def add(self, hits: Iterable[Hit]) -> None:
@@ -94,18 +101,27 @@ class Mailer:
             for recipient, answer in refused.items():
                 log.warning("the relay refused the recipient %s: %s", recipient, answer)
         self._journal.save(mail)
-        self._unrecorded.append(mail)
+        self._unrecorded[mail.message_id] = mail
 
     def _record(self) -> None:
         if not self._unrecorded:
             return
-        self._ledger.record(self._unrecorded)
-        for mail in self._unrecorded:
+        mails = list(self._unrecorded.values())
+        try:
+            self._ledger.record(mails)
+        except LEDGER_ERRORS as error:
+            reason = " ".join(str(error).split())[:300]
+            log.warning(
+                "%d mails wait for the table `alerts`, tried again at the next tick: %s: %s",
+                len(mails), type(error).__name__, reason,
+            )  # fmt: skip
+            return
+        for mail in mails:
             if mail.status != "pending":
                 self._journal.forget(mail)
                 with self._lock:
                     self._outbox.forget(mail)
-        self._unrecorded = []
+        self._unrecorded.clear()
 
 
 def run_on_timer(mailer: Mailer, seconds: float, ended: threading.Event) -> threading.Thread:
@@ -119,7 +135,6 @@ def run_on_timer(mailer: Mailer, seconds: float, ended: threading.Event) -> thre
             log.exception("the mailer failed")
             mailer.has_failed = True
             ended.set()
-            raise
 
     thread = threading.Thread(target=run, name="mailer", daemon=True)
     thread.start()

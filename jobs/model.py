@@ -4,9 +4,12 @@ Any MLflow model with a signature fits: its inputs are feature names or transact
 output is one probability a row.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import mlflow.pyfunc
@@ -17,7 +20,7 @@ from mlflow.models import Model
 from threadpoolctl import threadpool_limits
 
 from ingest.schema import PAYMENT_FIELDS
-from jobs.features import FEATURE_NAMES, Floats, feature_frame
+from jobs.features import FEATURE_INPUTS, FEATURE_NAMES, Floats, feature_frame
 
 THRESHOLD_KEY = "threshold"
 """Key of the decision threshold in the metadata of the logged model, or in the version's tags."""
@@ -64,7 +67,7 @@ def model_inputs(path: Path) -> tuple[ModelInput, ...]:
         ModelRefused: no signature, no named columns, or columns that we do not have; the message
             lists what is missing and what exists.
     """
-    signature = Model.load(str(path)).signature
+    signature = _description(path).signature
     if signature is None or signature.inputs is None:
         raise ModelRefused("it has no signature: log it with `signature=` or `input_example=`")
     columns = signature.inputs.inputs
@@ -89,7 +92,7 @@ def model_threshold(path: Path, tags: Mapping[str, str], default: float) -> floa
     Raises:
         ModelRefused: it is no number from 0 to 1.
     """
-    metadata = Model.load(str(path)).metadata or {}
+    metadata = _description(path).metadata or {}
     raw = metadata.get(THRESHOLD_KEY, tags.get(THRESHOLD_KEY, default))
     try:
         threshold = float(raw)
@@ -115,23 +118,49 @@ def inputs_of(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd
             columns[field.name] = columns[field.name].astype(np.float64)
         elif field.type == "date":
             columns[field.name] = pd.to_datetime(columns[field.name]).dt.date
+        elif field.name in columns:
+            texts = columns[field.name].astype(object)
+            columns[field.name] = texts.where(texts.notna(), None)
     moments = pd.to_datetime(columns["event_time"], utc=True)
     columns["event_time"] = moments.dt.tz_localize(None).astype("datetime64[us]")
-    return columns.join(feature_frame(payments, history))
+    needed = list(FEATURE_INPUTS)
+    earlier = None if history is None else history[needed]
+    return columns.join(feature_frame(payments[needed], earlier))
+
+
+def _description(path: Path) -> Model:
+    try:
+        return Model.load(str(path))
+    except Exception as error:
+        raise ModelRefused(f"its MLmodel file cannot be read: {error!r}") from error
 
 
 class LoadedModel:
-    """A model in memory. One thread: the executor already keeps every core busy."""
+    """A model in memory. One thread: the executor already keeps every core busy.
+
+    Its folder must stay: a model may read its files, or import its code, as late as in `predict`.
+
+    Raises:
+        ModelRefused: it cannot be loaded, or is a classifier of other classes than 0 and 1.
+    """
 
     def __init__(self, path: Path, inputs: tuple[ModelInput, ...]) -> None:
         self._inputs = inputs
-        flavors = Model.load(str(path)).flavors
+        self._code = _OwnCode(path)
         model: Any = None
-        with threadpool_limits(1):
-            if "sklearn" in flavors:
-                model = mlflow.sklearn.load_model(str(path))
-            self._classifier = model if hasattr(model, "predict_proba") else None
-            self._model: _Predicts = model or mlflow.pyfunc.load_model(str(path))
+        try:
+            with threadpool_limits(1), self._code.importable():
+                if "sklearn" in Model.load(str(path)).flavors:
+                    model = mlflow.sklearn.load_model(str(path))
+                other = model if model is not None else mlflow.pyfunc.load_model(str(path))
+        except Exception as error:
+            raise ModelRefused(f"it cannot be loaded: {error!r}") from error
+        self._classifier = model if hasattr(model, "predict_proba") else None
+        self._model: _Predicts = other
+        classes = np.asarray(getattr(self._classifier, "classes_", (0, 1))).tolist()
+        # The last column would be the probability of something else.
+        if len(classes) != 2 or classes[1] != 1:
+            raise ModelRefused(f"its classes are {classes}, expected 0 and 1 (fraud)")
 
     def predict(self, columns: pd.DataFrame) -> Floats:
         """The probability of fraud of each row: float64 of shape (n,), from 0 to 1.
@@ -140,15 +169,19 @@ class LoadedModel:
             columns: the model's inputs, by name.
 
         Raises:
-            ModelRefused: the output has another shape or is no probability.
+            ModelRefused: it fails, or its output has another shape or is no probability.
         """
-        data = self._typed(columns)
-        with threadpool_limits(1):
-            raw = (
-                self._classifier.predict_proba(data)
-                if self._classifier
-                else self._model.predict(data)
-            )
+        if len(columns) == 0:
+            return np.empty(0)
+        try:
+            data = self._typed(columns)
+            with threadpool_limits(1), self._code.importable():
+                if self._classifier is not None:
+                    raw = self._classifier.predict_proba(data)
+                else:
+                    raw = self._model.predict(data)
+        except Exception as error:
+            raise ModelRefused(f"it fails: {error!r}") from error
         return probabilities(raw, len(columns))
 
     def _typed(self, columns: pd.DataFrame) -> pd.DataFrame:
@@ -162,14 +195,48 @@ class LoadedModel:
         )
 
 
+class _OwnCode:
+    """The modules that a model brings along (`code_paths`), kept to that model.
+
+    The next version may bring other modules of the same names, and both live in one process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = str(folder)
+        self._paths: list[str] = []
+        self._modules: dict[str, ModuleType] = {}
+
+    @contextmanager
+    def importable(self) -> Iterator[None]:
+        """The model's own modules can be imported, and are gone afterwards."""
+        paths, before = list(sys.path), set(sys.modules)
+        sys.path[:0] = self._paths
+        sys.modules.update(self._modules)
+        try:
+            yield
+        finally:
+            self._paths = [path for path in sys.path if path.startswith(self._folder)]
+            sys.path[:] = paths
+            for name in set(sys.modules) - before:
+                if self._holds(sys.modules[name]):
+                    self._modules[name] = sys.modules.pop(name)
+
+    def _holds(self, module: ModuleType) -> bool:
+        places = [vars(module).get("__file__"), *vars(module).get("__path__", ())]
+        return any(str(place).startswith(self._folder) for place in places)
+
+
 def probabilities(raw: Any, rows: int) -> Floats:
     """A model's output as probabilities: shape (n,), or the last of the columns of (n, k).
 
     Raises:
-        ModelRefused: another shape, or a value that is not from 0 to 1.
+        ModelRefused: no numbers, another shape, or a value that is not from 0 to 1.
     """
-    scores = np.asarray(raw, dtype=np.float64)
-    if scores.ndim == 2:
+    try:
+        scores = np.asarray(raw, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelRefused(f"its output is no array of numbers: {error}") from error
+    if scores.ndim == 2 and scores.shape[1]:
         scores = scores[:, -1]
     if scores.shape != (rows,):
         raise ModelRefused(f"its output has the shape {scores.shape}, expected ({rows},)")

@@ -11,16 +11,18 @@ FIRST_RETRY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Hit:
-    """A payment that the model took for fraud; as in the table `alerts`."""
+    """A payment that the model took for fraud; as in the table `alerts`. None: not in the payment
+    (see ``score.optional_fields``).
+    """
 
     trans_num: str
     cc_num: str
     event_time: datetime
-    amt: float
-    merchant: str
-    category: str
-    city: str
-    state: str
+    amt: float | None
+    merchant: str | None
+    category: str | None
+    city: str | None
+    state: str | None
     fraud_score: float
     threshold: float
     model_name: str
@@ -60,7 +62,7 @@ class Outbox:
     rules: OutboxRules
     waiting: dict[str, Hit] = field(default_factory=dict)
     mails: dict[str, Mail] = field(default_factory=dict)
-    planned_lately: list[tuple[datetime, int]] = field(default_factory=list)
+    sent_lately: list[tuple[datetime, int]] = field(default_factory=list)
 
     def add(self, hits: Iterable[Hit]) -> None:
         """Take hits that no mail holds yet; those that wait or are in a mail already are left."""
@@ -71,38 +73,43 @@ class Outbox:
 
     def plan(self, now: datetime) -> list[Mail]:
         """Put the waiting hits into mails: one for each micro-batch. Where that would be more hits
-        in a window than allowed, they wait for the window's end and go out in one digest.
+        in a window than allowed, they wait for the window's end and go out in one digest. Mails
+        that the relay has not taken yet count too: when it is back, they all go out at once.
         """
-        self.planned_lately = [
-            (at, hits) for at, hits in self.planned_lately if at > now - self.rules.window
-        ]
+        began = now - self.rules.window
+        self.sent_lately = [(at, hits) for at, hits in self.sent_lately if at > began]
         if not self.waiting:
             return []
-        lately = sum(hits for _, hits in self.planned_lately)
-        if lately + len(self.waiting) <= self.rules.max_hits_in_window:
+        pending = [mail for mail in self.mails.values() if mail.status == "pending"]
+        counted = sum(hits for _, hits in self.sent_lately) + sum(len(m.hits) for m in pending)
+        if counted + len(self.waiting) <= self.rules.max_hits_in_window:
             ordered = sorted(self.waiting.values(), key=lambda hit: (hit.batch, hit.trans_num))
             groups = [list(hits) for _, hits in groupby(ordered, key=lambda hit: hit.batch)]
             mails = [new_mail(hits, False, now) for hits in groups]
-        elif self.planned_lately:
+        elif self.sent_lately or any(mail.planned_at > began for mail in pending):
             return []
         else:
             mails = [new_mail(list(self.waiting.values()), True, now)]
         for mail in mails:
             self.mails[mail.message_id] = mail
-            self.planned_lately.append((now, len(mail.hits)))
         self.waiting.clear()
         return mails
 
     def due(self, now: datetime) -> list[Mail]:
         """Mails to be tried now, the oldest first."""
         return sorted(
-            (mail for mail in self.mails.values() if mail.next_try_at <= now),
+            (
+                mail
+                for mail in self.mails.values()
+                if mail.status == "pending" and mail.next_try_at <= now
+            ),
             key=lambda mail: mail.planned_at,
         )
 
     def delivered(self, mail: Mail, now: datetime) -> None:
         """The relay took the mail."""
         mail.status, mail.sent_at, mail.last_error = "sent", now, None
+        self.sent_lately.append((now, len(mail.hits)))
 
     def not_delivered(self, mail: Mail, error: str, now: datetime) -> None:
         """The try failed: the next one waits twice as long, up to a bound; in the end it stops."""

@@ -1,7 +1,10 @@
 """The model as a pandas UDF: a version is handed to the executors once, a worker loads it once."""
 
 import io
+import os
+import shutil
 import tempfile
+import weakref
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -52,11 +55,25 @@ def zip_folder(folder: Path) -> bytes:
 
 
 def load_archive(archive: bytes, inputs: tuple[ModelInput, ...]) -> LoadedModel:
-    """The model in a zip made by ``zip_folder``."""
-    with tempfile.TemporaryDirectory() as folder:
+    """The model in a zip made by ``zip_folder``, its files unpacked for as long as it lives.
+
+    Raises:
+        jobs.model.ModelRefused: it cannot be loaded.
+    """
+    # A worker is killed at its end; what lies in Spark's own folder goes away with Spark.
+    parent = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0]
+    folder = Path(
+        tempfile.mkdtemp(prefix="model-", dir=parent if os.path.isdir(parent) else None)
+    ).resolve()
+    try:
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             files.extractall(folder)
-        return LoadedModel(Path(folder), inputs)
+        loaded = LoadedModel(folder, inputs)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(loaded, shutil.rmtree, folder, ignore_errors=True)
+    return loaded
 
 
 class Scorer:

@@ -79,7 +79,6 @@ mail fared: `status` is pending, sent or failed; `message_id` is that of the mai
 
 _SCHEMAS = {"transactions": TRANSACTIONS, "rejected": REJECTED, "alerts": ALERTS}
 
-_PROPERTIES = {"delta.checkpointInterval": "100"}  # a checkpoint costs a second, every time
 _STATISTICS = {
     "transactions": "event_time,ingested_at",
     "rejected": "received_at",
@@ -91,16 +90,21 @@ def ensure_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -
     """Make the table ``name`` where it is missing, add columns that it lacks; return its path."""
     path = warehouse.table(name)
     schema = _SCHEMAS[name]
-    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
-    for key, value in (_PROPERTIES | {"delta.dataSkippingStatsColumns": _STATISTICS[name]}).items():
-        builder = builder.property(key, value)
-    builder.execute()
+    if not DeltaTable.isDeltaTable(spark, path):
+        _create(spark, path, schema, _STATISTICS[name])
     present = set(spark.read.format("delta").load(path).columns)
     added = [field for field in schema.fields if field.name not in present]
     if added:
         columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in added)
         spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
     return path
+
+
+def _create(spark: SparkSession, path: str, schema: StructType, statistics: str) -> None:
+    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
+    # A checkpoint costs a second, every time; statistics cost at every commit.
+    builder = builder.property("delta.checkpointInterval", "100")
+    builder.property("delta.dataSkippingStatsColumns", statistics).execute()
 
 
 def read_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> DataFrame:

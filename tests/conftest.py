@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,3 +80,37 @@ def spark() -> Iterator[SparkSession]:
     session = spark_session("tests")
     yield session
     session.stop()
+
+
+def save_code_model(path: Path, body: str, columns: Mapping[str, str], **options: Any) -> Path:
+    """Save an MLflow model that is no scikit-learn model: ``body`` is its ``predict``, with the
+    inputs in ``data``; ``columns`` names their MLflow types.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    code = path.with_suffix(".py")
+    code.write_text(
+        "import mlflow\nimport numpy as np\nimport pandas as pd\n\n"
+        "class Plain(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input: pd.DataFrame, params=None):\n"
+        f"        data = model_input\n        {body}\n\n"
+        "mlflow.models.set_model(Plain())\n"
+    )
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(type, name) for name, type in columns.items()])
+    )
+    mlflow.pyfunc.save_model(
+        str(path), python_model=str(code),
+        **({"signature": signature, "pip_requirements": []} | options),
+    )  # fmt: skip
+    return path
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

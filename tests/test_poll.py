@@ -10,6 +10,7 @@ from base64 import b64decode
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import requests
@@ -372,30 +373,10 @@ def test_a_refused_connection_says_where_and_asks_whether_the_api_is_up(closed_p
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     """Run ``python -m ingest.poll`` with arguments, in ``tmp_path``; returns its exit status."""
-    config = tmp_path / "test.toml"
-    config.write_text(
-        """
-        [api]
-        url = "http://127.0.0.1:9/"
-        attempts = 1
-        [landing]
-        path = "landing"
-        ledger = "ingest.db"
-        [warehouse]
-        path = "warehouse"
-        checkpoints = "checkpoints"
-        [registry]
-        tracking_uri = "sqlite:///mlflow.db"
-        cache = "model"
-        [alert]
-        sender = "a@localhost"
-        recipients = ["b@localhost"]
-        [smtp]
-        host = "127.0.0.1"
-        port = 8025
-        """
-    )
+    config = Path(__file__).parents[1] / "conf" / "local.toml"
+    (tmp_path / "var").mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRAUD_API__ATTEMPTS", "1")
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def run(*arguments, url=None):
@@ -416,7 +397,7 @@ def command(tmp_path, monkeypatch):
 def test_the_command_lands_and_reports_no_gaps(command, tmp_path, capsys):
     with server(ok(answer("t1"))) as url:
         assert command("--max-polls", "1", url=url) == 0
-    assert len(list((tmp_path / "landing").iterdir())) == 1
+    assert len(list((tmp_path / "var/landing").iterdir())) == 1
     assert command("--gaps") == 0
     assert "no gaps since 20" in capsys.readouterr().out
 
@@ -428,12 +409,12 @@ def test_the_command_ends_with_1_when_every_call_was_missed(command, closed_port
 
 def test_gaps_before_the_first_call(command, tmp_path, capsys):
     assert command("--gaps") == 0
-    assert capsys.readouterr().out == "no calls yet in ingest.db\n"
-    assert not (tmp_path / "ingest.db").exists()
+    assert capsys.readouterr().out == "no calls yet in var/ingest.db\n"
+    assert not (tmp_path / "var/ingest.db").exists()
 
 
 def test_the_gap_report_is_a_table_with_a_total(command, tmp_path, capsys):
-    ledger = CallLedger(tmp_path / "ingest.db", Pace(5, 10))
+    ledger = CallLedger(tmp_path / "var/ingest.db", Pace(5, 10))
     for now in (START, START + 3600):
         ledger.finish_call(ledger.take_slot(now).call, now + 1, "landed")
     assert command("--gaps") == 0
@@ -454,8 +435,8 @@ def test_print_shows_a_table_and_lands_nothing(command, tmp_path, capsys):
     assert r"'[red]\x1b[31m'" in out  # neither markup nor a terminal's command
     assert "transactions: 2" in out
     assert "did not decode (not as long as `columns`): 1, such as [7]" in out
-    assert not (tmp_path / "landing").exists()
-    assert [call.outcome for call in read_calls(tmp_path / "ingest.db")] == ["printed"]
+    assert not (tmp_path / "var/landing").exists()
+    assert [call.outcome for call in read_calls(tmp_path / "var/ingest.db")] == ["printed"]
 
 
 def test_print_says_why_a_body_did_not_decode(command, capsys):
@@ -465,7 +446,7 @@ def test_print_says_why_a_body_did_not_decode(command, capsys):
 
 
 def test_a_second_poller_says_so_in_a_line(command, tmp_path, capsys):
-    with exclusive(tmp_path / "ingest.db", tmp_path / "elsewhere"):
+    with exclusive(tmp_path / "var/ingest.db", tmp_path / "elsewhere"):
         assert command("--max-polls", "1") == 1
     error = capsys.readouterr().err
     assert error.startswith("error: another ingest runs here")
@@ -488,7 +469,7 @@ def test_a_signal_in_mid_call_ends_it_when_the_answer_is_landed(command, tmp_pat
 
     with server(interrupt) as url:
         assert command(url=url) == 0
-    assert len(list((tmp_path / "landing").iterdir())) == 1
+    assert len(list((tmp_path / "var/landing").iterdir())) == 1
     assert f"ended by {number.name}" in caplog.text
 
 

@@ -67,7 +67,7 @@ def fraud_probability(model: Pipeline, columns: pd.DataFrame) -> Floats:
 
 
 def fingerprint(payments: pd.DataFrame) -> str:
-    """SHA-256 over every value of the payments in their order, as hexadecimal digits."""
+    """SHA-256 over the 64-bit hashes of the rows in their order, as hexadecimal digits."""
     digest = hashlib.sha256("\n".join(payments.columns).encode())
     digest.update(pd.util.hash_pandas_object(payments, index=False).to_numpy().tobytes())
     return digest.hexdigest()

@@ -16,8 +16,8 @@ import pandas as pd
 from conf.settings import settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from ingest.schema import InvalidPayment, check_payment
-from jobs.features import feature_frame
-from jobs.model import TRUTH, ModelRefused
+from jobs.features import FEATURE_NAMES
+from jobs.model import TRUTH, ModelRefused, inputs_of
 from training.versions import Judge, VersionNotFound, load_judge
 
 
@@ -33,9 +33,11 @@ def judge_payment(
 
     Raises:
         ingest.schema.InvalidPayment: the payment does not fit the schema.
+        jobs.model.ModelRefused: the model fails on it.
     """
     row = pd.DataFrame([check_payment(payment, optional=(TRUTH,))])
-    score = float(judge.scores(row, history)[0])
+    inputs = inputs_of(row, history)
+    score = float(judge.scores_of(inputs)[0])
     return {
         "trans_num": row["trans_num"].iloc[0],
         "fraud_score": score,
@@ -43,7 +45,7 @@ def judge_payment(
         "threshold": judge.threshold,
         "model_name": judge.name,
         "model_version": judge.version,
-        "features": feature_frame(row, history).iloc[0].to_dict(),
+        "features": inputs[list(FEATURE_NAMES)].iloc[0].to_dict(),
     }
 
 
@@ -63,10 +65,10 @@ def main() -> int:
             stop("the payment is no JSON object")
         history = read_payments(*arguments.history) if arguments.history else None
         print(json.dumps(judge_payment(payment, load_judge(uri, registry), history)))
-    except (OSError, ValueError, PaymentFileError, InvalidPayment) as error:
-        stop(f"{arguments.payment}: {error}")
-    except (VersionNotFound, ModelRefused) as error:
+    except (PaymentFileError, VersionNotFound, ModelRefused) as error:
         stop(str(error))
+    except (OSError, ValueError, InvalidPayment) as error:
+        stop(f"{arguments.payment}: {error}")
     return 0
 
 

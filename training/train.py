@@ -8,6 +8,8 @@ import argparse
 import logging
 import sys
 
+from mlflow.exceptions import MlflowException
+
 from conf.settings import settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from jobs.run import log_to_stderr
@@ -29,7 +31,10 @@ def main() -> int:
         trained = train_model(payments, settings.train)
     except (PaymentFileError, TrainingError) as error:
         stop(str(error))
-    version = register(trained, payments, fingerprint(payments), settings.registry)
+    try:
+        version = register(trained, payments, fingerprint(payments), settings.registry)
+    except MlflowException as error:
+        stop(f"the model could not be registered at {settings.registry.tracking_uri}: {error}")
     metrics = ", ".join(
         f"{name} {value:.4g}" for name, value in trained.metrics.items() if value is not None
     )

@@ -9,16 +9,16 @@ import mlflow.artifacts
 import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 
 from conf.settings import RegistrySettings
-from jobs.champion import DEFAULT_THRESHOLD
+from jobs.champion import VersionReference, read_version
 from jobs.features import Floats
-from jobs.model import LoadedModel, inputs_of, model_inputs, model_threshold
+from jobs.model import LoadedModel, ModelRefused, inputs_of
+from jobs.scoring import load_archive
 
 
 class VersionNotFound(Exception):
-    """The registry has no such version; the message says what it has."""
+    """The registry has no such version, or does not answer; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,18 @@ class Judge:
         Args:
             payments: as ``ingest.payment_files.read_payments`` returns, in order of arrival.
             history: payments that arrived before them.
+
+        Raises:
+            jobs.model.ModelRefused: the model fails on them.
         """
-        return self.model.predict(inputs_of(payments, history))
+        return self.scores_of(inputs_of(payments, history))
+
+    def scores_of(self, inputs: pd.DataFrame) -> Floats:
+        """The same from what ``jobs.model.inputs_of`` returns."""
+        try:
+            return self.model.predict(inputs)
+        except ModelRefused as refusal:
+            raise ModelRefused(f"{self.name} v{self.version}: {refusal}") from refusal
 
 
 def load_judge(uri: str, settings: RegistrySettings) -> Judge:
@@ -50,27 +60,30 @@ def load_judge(uri: str, settings: RegistrySettings) -> Judge:
     """
     mlflow.set_tracking_uri(settings.tracking_uri)
     found = _find(uri, settings)
+    reference = VersionReference(found.name, str(found.version), dict(found.tags))
     with tempfile.TemporaryDirectory() as folder:
         address = f"models:/{found.name}/{found.version}"
-        files = Path(mlflow.artifacts.download_artifacts(address, dst_path=folder))
-        inputs = model_inputs(files)
-        return Judge(
-            name=found.name,
-            version=str(found.version),
-            threshold=model_threshold(files, dict(found.tags), DEFAULT_THRESHOLD),
-            model=LoadedModel(files, inputs),
-        )
+        try:
+            files = Path(mlflow.artifacts.download_artifacts(address, dst_path=folder))
+        except Exception as error:
+            raise VersionNotFound(f"{address} cannot be fetched: {error}") from error
+        try:
+            version = read_version(files, reference)
+        except ModelRefused as refusal:
+            raise ModelRefused(f"{reference.label} is refused: {refusal}") from refusal
+    model = load_archive(version.archive, version.inputs)
+    return Judge(version.name, version.version, version.threshold, model)
 
 
 def _find(uri: str, settings: RegistrySettings) -> ModelVersion:
-    client = MlflowClient()
     address = uri.removeprefix("models:/")
     try:
+        client = MlflowClient()
         if "@" in address:
             return client.get_model_version_by_alias(*address.split("@", 1))
         name, _, version = address.partition("/")
         return client.get_model_version(name, version)
-    except MlflowException as error:
+    except Exception as error:
         raise VersionNotFound(
             f"{uri} is not in the registry at {settings.tracking_uri} ({error}); "
             "expected models:/NAME@ALIAS or models:/NAME/VERSION"

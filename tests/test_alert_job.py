@@ -1,0 +1,191 @@
+"""The alert query over `transactions` in one Spark session, against real SMTP servers on loopback."""
+
+import email
+import shutil
+import threading
+from datetime import UTC, datetime
+from email import policy
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from pyspark.sql import functions as F
+
+from ingest.schema import check_payment
+from jobs.alert import run_alert
+from jobs.tables import TRANSACTIONS, append, ensure_table, read_table
+from tests.conftest import free_port, payment
+
+
+class Relay:
+    """Takes mails into ``taken``, after refusing the first ``refusals`` of them."""
+
+    def __init__(self, refusals=0):
+        self.taken, self.refusals = [], refusals
+
+    async def handle_DATA(  # noqa: N802
+        self, server, session, envelope
+    ):
+        if self.refusals:
+            self.refusals -= 1
+            return "451 not now"
+        self.taken.append(email.message_from_bytes(envelope.content, policy=policy.default))
+        return "250 taken"
+
+    def hits(self):
+        """`trans_num`s in the attachments, mail by mail."""
+        rows = [next(mail.iter_attachments()).get_content().splitlines()[1:] for mail in self.taken]
+        return [sorted(int(row.rsplit(",", 1)[1], 16) for row in mail) for mail in rows]
+
+
+@pytest.fixture
+def mail_settings(settings):
+    smtp = settings.smtp.model_copy(update={"port": free_port()})
+    return settings.model_copy(update={"smtp": smtp})
+
+
+@pytest.fixture
+def relay(mail_settings):
+    """Start a relay; it is stopped in the end."""
+    started = []
+
+    def start(refusals=0):
+        handler = Relay(refusals)
+        controller = Controller(handler, hostname="127.0.0.1", port=mail_settings.smtp.port)
+        controller.start()
+        started.append(controller)
+        return handler
+
+    yield start
+    for controller in started:
+        controller.stop()
+
+
+@pytest.fixture
+def score(spark, mail_settings):
+    """Append a micro-batch of scored payments to `transactions`."""
+    path = ensure_table(spark, mail_settings.warehouse, "transactions")
+
+    def run(batch, numbers, score=0.9):
+        checked = [check_payment(payment(number)) for number in numbers]
+        verdict = {"fraud_score": score, "prediction": score >= 0.5, "threshold": 0.5,
+                   "model_name": "constant", "model_version": "1"}  # fmt: skip
+        rows = [
+            tuple((values | verdict).get(name) for name in TRANSACTIONS.fieldNames())
+            for values in checked
+        ]
+        append(spark.createDataFrame(rows, TRANSACTIONS), path, "score", batch)
+
+    return run
+
+
+@pytest.fixture
+def alert(spark, mail_settings):
+    def run(settings=mail_settings):
+        return run_alert(spark, settings, True, threading.Event())
+
+    return run
+
+
+@pytest.fixture
+def ledger(spark, mail_settings):
+    def rows():
+        table = read_table(spark, mail_settings.warehouse, "alerts")
+        return {int(row["trans_num"], 16): row for row in table.collect()}
+
+    return rows
+
+
+def test_each_hit_is_mailed_once(score, alert, ledger, relay):
+    taken = relay()
+    score(0, [1, 2], score=0.9)
+    score(10, [3], score=0.1)
+    assert alert() == 0
+    assert alert() == 0
+    score(20, [2, 4], score=0.8)
+    assert alert() == 0
+    assert taken.hits() == [[1, 2], [4]]
+    rows = ledger()
+    assert sorted(rows) == [1, 2, 4]
+    assert {row["status"] for row in rows.values()} == {"sent"}
+    assert rows[1]["message_id"] == taken.taken[0]["Message-ID"]
+    assert rows[1]["attempts"] == 1
+    assert rows[1]["recipients"] == "fraud-team@localhost"
+
+
+def test_a_relay_that_is_away_is_tried_again_without_new_payments(score, alert, ledger, relay):
+    score(0, [1])
+    assert alert() == 1
+    assert ledger()[1]["status"] == "pending"
+    assert "refused" in ledger()[1]["last_error"]
+    taken = relay(refusals=1)
+    assert alert_when_due(alert, ledger) == 0
+    assert taken.hits() == [[1]]
+    row = ledger()[1]
+    assert (row["status"], row["attempts"]) == ("sent", 3)
+
+
+def alert_when_due(alert, ledger):
+    """Run until the mail went out: each run tries what is due."""
+    for _ in range(20):
+        if alert() == 0:
+            return 0
+    return 1
+
+
+def test_a_new_checkpoint_mails_nothing_again(score, alert, relay, mail_settings):
+    taken = relay()
+    score(0, [1, 2])
+    assert alert() == 0
+    shutil.rmtree(mail_settings.warehouse.checkpoint("alert"))
+    score(10, [3])
+    assert alert() == 0
+    assert taken.hits() == [[1, 2], [3]]
+
+
+def test_a_lost_journal_mails_nothing_again(score, alert, relay, mail_settings):
+    taken = relay()
+    score(0, [1])
+    assert alert() == 0
+    Path(mail_settings.alert.journal).unlink()
+    assert alert() == 0
+    assert taken.hits() == [[1]]
+
+
+def test_labels_merged_into_the_table_are_no_new_hits(spark, score, alert, relay, mail_settings):
+    taken = relay()
+    score(0, [1, 2])
+    assert alert() == 0
+    path = mail_settings.warehouse.table("transactions")
+    spark.sql(f"UPDATE delta.`{path}` SET label = true, label_source = 'test'")
+    score(10, [3])
+    assert alert() == 0
+    assert taken.hits() == [[1, 2], [3]]
+
+
+def test_more_hits_than_the_window_allows_go_out_in_one_digest(
+    score, alert, ledger, relay, mail_settings
+):
+    taken = relay()
+    few = mail_settings.alert.model_copy(update={"max_hits_in_window": 3})
+    limited = mail_settings.model_copy(update={"alert": few})
+    score(0, range(1, 7))
+    assert alert(limited) == 0
+    assert taken.hits() == [[1, 2, 3, 4, 5, 6]]
+    assert taken.taken[0]["Subject"].startswith("Digest: 6 fraud hits")
+    score(10, [7])
+    assert alert(limited) == 1  # waits for the window's end
+    assert ledger()[7]["status"] == "pending"
+    assert len(taken.taken) == 1
+
+
+def test_times_in_the_mail_are_utc(spark, score, alert, relay, mail_settings):
+    taken = relay()
+    score(0, [1])
+    assert alert() == 0
+    text = taken.taken[0].get_body(("plain",)).get_content()
+    assert "2024-06-01 12:34:56 UTC" in text
+    alerts = read_table(spark, mail_settings.warehouse, "alerts")
+    moments = alerts.select(F.unix_micros("event_time"), F.unix_micros("sent_at")).first()
+    assert moments[0] == 1_717_245_296_000_000
+    assert abs(moments[1] / 1e6 - datetime.now(UTC).timestamp()) < 600
