@@ -141,5 +141,4 @@ def _as_csv(hits: Sequence[Hit]) -> str:
 def _as_text(value: object) -> str:
     # A spreadsheet would run a cell that begins like a formula.
     text = "" if value is None else str(value)
-    is_formula = isinstance(value, str) and text.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    return f"'{text}" if is_formula else text
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

@@ -131,13 +131,15 @@ def test_inputs_arrive_in_the_types_of_the_signature(tmp_path, inputs):
         "hour_of_day": "long", "city_pop": "integer", "zip": "long", "amt": "float",
         "day_of_week": "boolean", "job": "string", "trans_date_trans_time": "string",
         "event_time": "datetime", "dob": "datetime", "age_years": "double", "cc_num": "string",
+        "current_time": "long",
     }  # fmt: skip
     body = (
         "assert data.dtypes.astype(str).str.replace('ns', 'us').to_dict() == {"
         "'hour_of_day': 'int64', 'city_pop': 'int32', 'zip': 'int64', 'amt': 'float32',"
         "'day_of_week': 'bool', 'job': 'object', 'trans_date_trans_time': 'object',"
         "'event_time': 'datetime64[us]', 'dob': 'datetime64[us]', 'age_years': 'float64',"
-        "'cc_num': 'object'}, data.dtypes\n"
+        "'cc_num': 'object', 'current_time': 'int64'}, data.dtypes\n"
+        "        assert (data['current_time'] == 1717245296000).all()\n"
         "        assert data['trans_date_trans_time'].tolist() == [None] * len(data)\n"
         "        return data['hour_of_day'] / 100"
     )
@@ -156,11 +158,12 @@ def test_a_text_that_a_file_lacks_is_none_as_in_the_stream():
 
 def test_a_model_may_read_its_files_and_import_its_code_late(tmp_path, monkeypatch, inputs):
     (tmp_path / "rate.txt").write_text("0.25")
-    (tmp_path / "own_helper.py").write_text("def scale(rate): return rate * 2\n")
+    (tmp_path / "own_helper.py").write_text("calls = []\n")
     body = (
         "import own_helper\n"
         "        rate = float(open(context.artifacts['rate']).read())\n"
-        "        return np.full(len(data), own_helper.scale(rate))"
+        "        own_helper.calls.append(rate)\n"
+        "        return np.full(len(data), sum(own_helper.calls))"
     )
     path = save_code_model(
         tmp_path / "model", body, {"amount_usd": "double"},
@@ -172,7 +175,8 @@ def test_a_model_may_read_its_files_and_import_its_code_late(tmp_path, monkeypat
     monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{spark_folder},/elsewhere")
     version = read(path)
     model = load_archive(version.archive, version.inputs)
-    assert (model.predict(inputs) == 0.5).all()
+    assert (model.predict(inputs) == 0.25).all()
+    assert (model.predict(inputs) == 0.5).all()  # its module is still the same one
     assert len(list(spark_folder.iterdir())) == 1
     del model
     gc.collect()
