@@ -263,14 +263,15 @@ def test_a_download_that_dies_spoils_nothing(registry, begin, told, trouble):
     assert watcher.current.version == "2"
 
 
-def test_a_process_killed_while_it_stores_spoils_nothing(registry, begin, monkeypatch):
+@pytest.mark.parametrize("step", ["rename", "replace"])
+def test_a_process_killed_while_it_stores_spoils_nothing(registry, begin, monkeypatch, step):
     begin(registry)
     registry.tags = {"round": "2"}
 
     def killed(path, target):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr(Path, step, killed)
     with pytest.raises(KeyboardInterrupt):
         begin(registry)  # fetches the same version anew
     monkeypatch.undo()
@@ -372,15 +373,17 @@ def test_a_batch_does_not_wait_for_ever(slow, begin, told):
     assert watcher.current.version == "2"
 
 
-def test_a_batch_does_not_wait_for_a_second_try(slow, begin):
-    watcher = begin(slow, patience_seconds=30)
+def test_a_batch_does_not_wait_for_a_second_try(slow, begin, told):
+    watcher = begin(slow, patience_seconds=0.5)
     slow.alias, slow.download_trouble = "2", AWAY
     watcher.look()
     slow.slow_from_now()
     looking = threading.Thread(target=watcher.look)
     looking.start()
     assert slow.begun.wait(30)
+    told()
     assert watcher.current.version == "1"
+    assert told() == []
     slow.release.set()
     looking.join(30)
 
