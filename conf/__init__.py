@@ -4,3 +4,5 @@ import os
 
 # MLflow would report its use to its makers.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Its progress messages go beside ours; its warnings stay.
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

@@ -129,7 +129,7 @@ def first_champion(settings: Settings, config: str) -> None:
             [sys.executable, "-m", "training.train", "--config", config, "--data", str(data)],
         )
     told = last_line(log).split(": ", 1)[-1]
-    console.print(f"[green]✓[/] first champion: {told}", highlight=False)
+    console.print(f"[green]✓[/] first champion: {told}", highlight=False, soft_wrap=True)
 
 
 def run_step(name: str, command: list[str]) -> Path:
@@ -212,6 +212,7 @@ def run(settings: Settings, config: str, seconds: float) -> None:
                 f"[green]✓[/] payments API on 127.0.0.1:{port}, mail catcher on "
                 f"127.0.0.1:{settings.smtp.port}, score and alert job are running",
                 highlight=False,
+                soft_wrap=True,
             )
             began = datetime.now(UTC)
             poll = [python, "-m", "ingest.poll", "--config", config]

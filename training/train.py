@@ -36,9 +36,16 @@ def main() -> int:
     except MlflowException as error:
         stop(f"the model could not be registered at {settings.registry.tracking_uri}: {error}")
     metrics = ", ".join(
-        f"{name} {value:.4g}" for name, value in trained.metrics.items() if value is not None
+        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.3f}"
+        for name, value in trained.metrics.items()
+        if value is not None
     )
-    log.info("registered %s v%s: %s", settings.registry.model_name, version, metrics)
+    log.info(
+        "registered %s v%s; judged on the last part of the time: %s",
+        settings.registry.model_name,
+        version,
+        metrics,
+    )
     return 0
 
 
