@@ -24,7 +24,7 @@ lint: setup
 setup: check $(READY)
 
 check:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is missing: install it (python.org, apt install python3.11-venv, brew install python@3.12), or name it with make PYTHON=…"; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is missing: install it (python.org, apt install python3.11-venv, brew install python@3.12), or name it with make PYTHON=…"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt install python3-venv"; exit 1; }
 	@version=$$("$(JAVA)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1); \
 	test "$${version:-0}" -ge 17 || { echo "Java 17 or newer is missing (found: $${version:-none}): install one (apt install openjdk-17-jre-headless, brew install openjdk@17, adoptium.net), or set JAVA_HOME"; exit 1; }

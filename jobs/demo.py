@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 
 from conf.settings import Settings, settings_from_arguments, stop
-from jobs.demo_view import Snapshot, live_table, print_summary, take_snapshot
+from jobs.demo_view import Snapshot, live_view, print_summary, take_snapshot
 from training.registry import has_alias
 
 FOLDER = Path("var/demo")
@@ -173,7 +173,7 @@ def watch(settings: Settings, parts: list[Part], seconds: float, began: datetime
         while (left := end - time.monotonic()) > 0:
             snapshot = take_snapshot(settings, MAILS, began)
             if console.is_terminal:
-                live.update(live_table(snapshot, left))
+                live.update(live_view(snapshot, left))
             elif time.monotonic() - told >= 10:
                 told = time.monotonic()
                 console.print(snapshot.line(), highlight=False, soft_wrap=True)

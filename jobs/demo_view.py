@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 
 from conf.settings import Settings
@@ -78,7 +78,7 @@ def take_snapshot(settings: Settings, mails: Path, began: datetime) -> Snapshot:
     )
 
 
-def live_table(snapshot: Snapshot, seconds_left: float) -> Table:
+def live_view(snapshot: Snapshot, seconds_left: float) -> Group:
     """The numbers of a snapshot, and the newest hits."""
     table = Table(title=f"card payments, live (ends in {seconds_left:.0f} s, or with Ctrl-C)")
     for name in ("received", "scored", "rejected", "hits", "mails", "tx/s"):
@@ -88,7 +88,7 @@ def live_table(snapshot: Snapshot, seconds_left: float) -> Table:
         f"{snapshot.received:,}", f"{snapshot.scored:,}", f"{snapshot.rejected:,}",
         str(len(snapshot.hits)), str(len(snapshot.mails)), f"{snapshot.rate:.0f}", snapshot.delay,
     )  # fmt: skip
-    return table
+    return Group(table, hits_table(snapshot.hits)) if len(snapshot.hits) else Group(table)
 
 
 def hits_table(hits: pd.DataFrame) -> Table:
