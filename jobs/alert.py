@@ -88,8 +88,8 @@ def main() -> int:
     )
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
-    ended = stop_on_signals()
     spark = spark_session("alert")
+    ended = stop_on_signals()
     status = run_alert(spark, settings, arguments.once, ended)
     spark.stop()
     return status

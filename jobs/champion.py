@@ -72,6 +72,7 @@ class MlflowRegistry:
     def aliased(self) -> VersionReference:
         """The version that the alias points to."""
         try:
+            require_registry_file(self._address)
             mlflow.set_tracking_uri(self._address)
             client = MlflowClient(self._address)
             found = client.get_model_version_by_alias(self._name, self._alias)
@@ -90,6 +91,15 @@ class MlflowRegistry:
         if not any(files.rglob("MLmodel")):
             raise RegistryError("it has no MLmodel file")
         return files
+
+
+def require_registry_file(address: str) -> None:
+    """Raise ``FileNotFoundError`` where a SQLite registry is away: MLflow would make an empty one
+    in its place.
+    """
+    path = address.removeprefix("sqlite:///")
+    if path != address and not Path(path).is_file():
+        raise FileNotFoundError(f"no registry at {path}")
 
 
 class ModelCache:

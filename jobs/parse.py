@@ -77,10 +77,15 @@ def open_envelopes(lines: DataFrame) -> DataFrame:
 
     Returns:
         source, position, received_at, encoding, payload. A line that is no envelope becomes the
-        payload itself, its source ``file:<name>``, its position a hash of the line.
+        payload itself (base64 where it is no UTF-8); its source is ``file:<name>``, its position a
+        hash of the line.
     """
-    envelope = F.from_json("value", ENVELOPE)
-    opened = lines.select("value", "file", envelope.alias("envelope"))
+    # Bytes that are no UTF-8 would break the way into Python; ingest never lands any.
+    is_text = F.is_valid_utf8("value")
+    text = F.when(is_text, F.col("value")).otherwise(F.base64(F.col("value").cast("binary")))
+    opened = lines.select(text.alias("value"), "file").withColumn(
+        "envelope", F.from_json("value", ENVELOPE)
+    )
     whole = reduce(
         lambda left, right: left & right,
         [F.col(f"envelope.{field.name}").isNotNull() for field in ENVELOPE.fields],

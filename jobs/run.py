@@ -5,6 +5,7 @@ import signal
 import threading
 from types import FrameType
 
+from py4j.protocol import Py4JError
 from pyspark.errors import StreamingQueryException
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -23,10 +24,12 @@ def log_to_stderr() -> None:
 
 
 def stop_on_signals() -> threading.Event:
-    """An event that is set by SIGINT and SIGTERM."""
+    """An event that is set by SIGINT and SIGTERM. Call it once Spark runs, which listens too."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
+        # Ctrl-C ends the JVM as well, and py4j would tell of every call without an answer.
+        logging.getLogger("py4j").setLevel(logging.CRITICAL)
         ended.set()
 
     signal.signal(signal.SIGINT, end)
@@ -46,8 +49,11 @@ def run_until_stopped(query: StreamingQuery, ended: threading.Event) -> int:
                 _stop_between_batches(query)
                 log.info("%s ended on request", query.name)
                 break
-    except StreamingQueryException as error:
-        log.error("%s failed: %s", query.name, error)
+    except (StreamingQueryException, Py4JError, OSError) as error:
+        if ended.is_set():
+            log.info("ended with Spark in mid-batch; the next start takes that batch up again")
+            return 0
+        log.error("the query failed: %s", error)
         return 1
     return 0
 

@@ -146,8 +146,8 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="work through what is there, then end")
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
-    ended = stop_on_signals()
     spark = spark_session("score")
+    ended = stop_on_signals()
     watcher = ChampionWatcher(
         MlflowRegistry(settings.registry),
         ModelCache(settings.registry.cache),

@@ -476,7 +476,22 @@ def test_a_registry_that_is_away_at_the_start(
     assert told()[-1] == "going on with fraud v1 from the cache"
 
 
-def test_an_empty_registry(registry_settings, begin, tmp_path):
-    fresh = registry_settings.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path}/fresh.db"})
-    with pytest.raises(NoModel, match="Registered Model with name=fraud not found"):
-        _ = begin(MlflowRegistry(fresh)).current
+def test_a_registry_file_that_is_away_is_not_made_anew(registry_settings, begin, tmp_path):
+    away = registry_settings.model_copy(update={"tracking_uri": f"sqlite:///{tmp_path}/away.db"})
+    with pytest.raises(NoModel, match="no registry at"):
+        _ = begin(MlflowRegistry(away)).current
+    assert not (tmp_path / "away.db").exists()
+
+
+def test_a_registry_file_that_is_moved_and_restored_is_read_again(
+    registry_settings, client, begin, tmp_path
+):
+    watcher = begin(MlflowRegistry(registry_settings))
+    file = Path(registry_settings.tracking_uri.removeprefix("sqlite:///"))
+    file.rename(tmp_path / "backup.db")
+    watcher.look()
+    assert watcher.current.version == "1"
+    shutil.copy(tmp_path / "backup.db", file)
+    client.set_registered_model_alias("fraud", "champion", "2")
+    watcher.look()
+    assert watcher.current.version == "2"

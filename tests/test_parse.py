@@ -1,3 +1,4 @@
+import base64
 import json
 from datetime import UTC, date, datetime
 
@@ -131,6 +132,15 @@ def test_a_line_without_an_envelope_keeps_its_text_and_an_address(check):
         assert (row["source"], row["payload"]) == ("file:f.jsonl", text)
         assert row["position"] >= 0
     assert rows[0]["position"] != rows[1]["position"]
+
+
+def test_a_line_that_is_no_text_is_kept_as_base64(check, spark, tmp_path):
+    raw = b"\x00\xff\xfe binary {"
+    (tmp_path / "f.jsonl").write_bytes(raw + b"\n" + landed(payment()).encode() + b"\n")
+    lines = spark.read.text(str(tmp_path)).selectExpr("value", "'f.jsonl' AS file")
+    rows = check_payments(open_envelopes(lines), (), 1.0).toPandas()
+    assert rows["reason"].isna().tolist() == [False, True]
+    assert base64.b64decode(rows["payload"][0]) == raw
 
 
 def test_a_receipt_in_the_future_counts_as_now(check):
