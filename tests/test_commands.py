@@ -78,7 +78,7 @@ def test_from_the_api_to_the_mail(system: System, tmp_path: Path) -> None:
     system.run(python, "-m", "ingest.api_simulator", "--data", "synthetic", "--out", str(data),
                "--rows", "12000", "--seed", "3")  # fmt: skip
     system.start("simulated payments API", python, "-m", "ingest.api_simulator",
-                 "--data", str(data), "--port", str(system.api_port), "--rate", "1000",
+                 "--data", str(data), "--port", str(system.api_port), "--rate", "400",
                  "--calls-per-minute", CALLS_PER_MINUTE, "--seed", "5",
                  "--faults", "429=0.1,500=0.1,drop=0.1,malformed=0.1,corrupt=0.01")  # fmt: skip
     system.start("catching mails", python, "-m", "jobs.mail_catcher", *CONFIG,
