@@ -87,6 +87,9 @@ class ScoreSettings(_Section):
     trigger_seconds: float = Field(0.0, ge=0, description="pause between micro-batches; 0: none")
     max_files_per_batch: int = Field(1000, ge=1, description="landing files in one micro-batch")
     buckets: int = Field(16, ge=1, description="keys of the stateful operator; fixed a checkpoint")
+    history: tuple[str, ...] = Field(
+        (), description="CSV files of earlier payments, remembered by a new checkpoint"
+    )
     seen_days: int = Field(30, ge=1, description="how long a trans_num is remembered, in days")
     max_days_ahead: float = Field(
         1.0, ge=0, description="event time allowed past receipt, in days; 0: any (replays)"

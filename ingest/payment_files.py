@@ -14,19 +14,20 @@ import numpy as np
 import pandas as pd
 
 from ingest.schema import (
+    DATE_PATTERN,
     DIGITS_PATTERN,
     EARLIEST_EVENT,
     EVENT_TIME_EXPECTATION,
+    LARGEST_MILLISECONDS,
     LATEST_EVENT,
     NON_EMPTY,
     PAYMENT_FIELDS,
+    TIMESTAMP_PATTERN,
     PaymentField,
 )
 
 LISTED_PROBLEMS = 10
 LARGEST_INTEGER = 2**53  # larger whole numbers are not exact as a float
-DATE_SHAPE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-TIMESTAMP_SHAPE = DATE_SHAPE + r" [0-9]{2}:[0-9]{2}:[0-5][0-9]"
 
 Texts = pd.Series  # of str, empty where the file has nothing
 
@@ -74,11 +75,13 @@ def event_times(frame: pd.DataFrame) -> "pd.Series[pd.Timestamp]":
     texts = frame.get("trans_date_trans_time", pd.Series(None, index=frame.index, dtype=object))
     milliseconds = frame.get("current_time", pd.Series(np.nan, index=frame.index))
     told = milliseconds.astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-    told = np.where(np.abs(told) < 1e14, told, np.nan)
+    told = np.where(np.abs(told) < LARGEST_MILLISECONDS, told, np.nan)
     from_number = np.full(len(frame), np.datetime64("NaT", "us"))
     known = ~np.isnan(told)
     from_number[known] = np.rint(told[known] * 1000).astype("int64").astype("datetime64[us]")
-    shaped = texts.where(texts.str.fullmatch(TIMESTAMP_SHAPE, na=False).astype(bool)).astype(object)
+    shaped = texts.where(texts.str.fullmatch(TIMESTAMP_PATTERN, na=False).astype(bool)).astype(
+        object
+    )
     read = pd.to_datetime(shaped, format="%Y-%m-%d %H:%M:%S", errors="coerce")
     moments = np.where(
         texts.notna().to_numpy(), read.to_numpy().astype("datetime64[us]"), from_number
@@ -146,7 +149,7 @@ def _typed(field: PaymentField, texts: Texts) -> tuple[pd.Series, np.ndarray]:
             is_good = texts.map(days)
         case "timestamp":
             # event_times checks the value itself.
-            is_good = texts.str.fullmatch(TIMESTAMP_SHAPE)
+            is_good = texts.str.fullmatch(TIMESTAMP_PATTERN)
         case _:
             is_good = (texts != "") | (field.name not in NON_EMPTY)
     typed = texts.mask(is_absent, None) if is_absent.any() else texts
@@ -173,7 +176,7 @@ def _numbers(
 
 
 def _is_date(text: str) -> bool:
-    if not re.fullmatch(DATE_SHAPE, text):
+    if not re.fullmatch(DATE_PATTERN, text):
         return False
     try:
         date.fromisoformat(text)

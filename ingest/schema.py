@@ -5,7 +5,6 @@ all made from ``PAYMENT_FIELDS``.
 """
 
 import json
-import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from typing import Any, Literal
 FieldType = Literal["text", "digits", "number", "integer", "date", "timestamp"]
 
 DIGITS_PATTERN = r"^[0-9]{8,19}$"
-DATE_FORMAT = "yyyy-MM-dd"
-TIMESTAMP_FORMAT = "yyyy-MM-dd HH:mm:ss"
+DATE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+TIMESTAMP_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9]$"
 EARLIEST_EVENT = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_EVENT = datetime(2200, 1, 1, tzinfo=UTC)
 EARLIEST_DATE = date(1850, 1, 1)
+LARGEST_MILLISECONDS = 1e14
 LARGEST_NUMBER = 2.0**53  # beyond it a float does not tell neighbouring whole numbers apart
 
 
@@ -99,6 +99,9 @@ API_COLUMNS = tuple(
 """Columns of the payments API's answer, in its order."""
 
 
+_SHOWN = 100  # characters of a wrong value in a message
+
+
 class InvalidPayment(ValueError):
     """A payment does not fit the schema; the message lists every problem."""
 
@@ -112,7 +115,7 @@ def event_time_of(trans_date_trans_time: str | None, current_time: float | None)
     """
     if trans_date_trans_time is not None:
         moment = _timestamp(trans_date_trans_time)
-    elif current_time is not None and abs(current_time) < 1e14:
+    elif current_time is not None and abs(current_time) < LARGEST_MILLISECONDS:
         moment = datetime.fromtimestamp(current_time / 1000, UTC)
     else:
         moment = None
@@ -149,7 +152,7 @@ def check_payment(
             continue
         values[field.name] = _typed(field, raw)
         if values[field.name] is None:
-            problems.append(f"{field.name}: expected {field.expectation}, found {raw!r}")
+            problems.append(f"{field.name}: expected {field.expectation}, found {_shown(raw)}")
     try:
         values["event_time"] = event_time_of(
             values["trans_date_trans_time"], values["current_time"]
@@ -163,12 +166,22 @@ def check_payment(
     return values
 
 
+def _shown(raw: Any) -> str:
+    try:
+        text = repr(raw)
+    except ValueError:  # Python writes out whole numbers of up to 4,300 digits
+        text = "a whole number without end"
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+
+
 def _typed(field: PaymentField, raw: Any) -> Any:
     if field.type in ("number", "integer"):
         return _number(field, raw)
     if isinstance(raw, dict | list):
         return None
     text = raw if isinstance(raw, str) else json.dumps(raw)
+    if not is_unicode(text):
+        return None
     match field.type:
         case "digits":
             return text if re.fullmatch(DIGITS_PATTERN, text) else None
@@ -179,9 +192,19 @@ def _typed(field: PaymentField, raw: Any) -> Any:
     return text if text or field.name not in NON_EMPTY else None
 
 
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be encoded: half of a surrogate pair, as JSON can tell it, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _number(field: PaymentField, raw: Any) -> float | int | None:
-    if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
         return None
+    # NaN is in no range; a whole number may be too long for a float.
     if not field.minimum <= raw <= field.maximum:
         return None
     if field.type == "integer":
@@ -190,7 +213,7 @@ def _number(field: PaymentField, raw: Any) -> float | int | None:
 
 
 def _date(text: str) -> date | None:
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+    if not re.fullmatch(DATE_PATTERN, text):
         return None
     try:
         day = date.fromisoformat(text)
@@ -200,7 +223,7 @@ def _date(text: str) -> date | None:
 
 
 def _timestamp(text: str) -> datetime | None:
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", text):
+    if not re.fullmatch(TIMESTAMP_PATTERN, text):
         return None
     try:
         return datetime.strptime(text, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)

@@ -1,151 +1,153 @@
-"""The stateful operator of the score job: what it remembers of each bucket, and what it adds.
+"""The stateful operator of the score job: blocks of parsed payments in, blocks with features out.
 
-A bucket is a key of Spark's state. A payment's bucket is a hash of its `trans_num`, so that a
-second payment with the same identifier meets the first one even where its card differs.
+A key of Spark's state is a bucket of cards, or of identifiers. The payments of a card go to its
+bucket, which tells the first arrivals and computes their features from what it remembers of the
+card. Each payment's `trans_num` also goes to a bucket of identifiers, which knows whether another
+card has used it before; such a payment is a duplicate, though its own card remembers it.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+import pyarrow as pa
+from pyspark.sql import DataFrame, Row
 from pyspark.sql.streaming.stateful_processor import StatefulProcessor, StatefulProcessorHandle
 from pyspark.sql.types import (
     BinaryType,
-    BooleanType,
-    DoubleType,
+    IntegerType,
+    LongType,
     StringType,
     StructField,
     StructType,
 )
 
-from jobs.features import FEATURE_INPUTS, FEATURE_NAMES, feature_frame
-from jobs.first_arrival import SeenPayments, mark_first
-from jobs.parse import ENVELOPE
+from jobs.arrivals import judge_cards, judge_identifiers
+from jobs.blocks import join_blocks
+from jobs.bucket import Chunk, append_chunk, keep_bucket, load_bucket
 
-_STATE = StructType([StructField("seen", BinaryType())])
-
-FEATURES_STRUCT = StructType([StructField(name, DoubleType()) for name in FEATURE_NAMES])
+KEYED_BLOCK = StructType([StructField("bucket", IntegerType()), StructField("block", BinaryType())])
+"""A block and the key of the state that it goes to: from 0 on buckets of cards, below 0 buckets of
+identifiers."""
 
 OPERATOR_OUTPUT = StructType(
     [
-        *ENVELOPE.fields,
-        StructField("reason", StringType()),
-        StructField("is_first", BooleanType()),
-        *FEATURES_STRUCT.fields,
+        StructField("bucket", IntegerType()),
+        StructField("received", LongType()),
+        StructField("valid", LongType()),
+        StructField("invalid", LongType()),
+        StructField("payments", BinaryType()),
+        StructField("rejected", BinaryType()),
+        StructField("duplicates", BinaryType()),
     ]
 )
-"""The envelope, why the row is rejected (or NULL), whether it arrives for the first time, and the
-features of a valid first payment (NULL for the others)."""
+"""A bucket's part of a micro-batch: how many rows it received, how many of them are valid and
+invalid payments that arrive for the first time, and those as blocks (NULL where there are none):
+``jobs.arrivals.PAYMENTS`` and ``REJECTED``. ``duplicates`` are the ``ADDRESSES`` of payments whose
+`trans_num` another card used before."""
 
 
-def add_memory(
-    checked: DataFrame, buckets: int, seen_days: int, past: DataFrame | None
-) -> DataFrame:
-    """Run the operator over checked payments.
+CHUNK_NAMES = StructType([StructField("names", StringType())])
+CHUNK_NAME = StructType([StructField("name", StringType())])
+CHUNK_BYTES = StructType([StructField("bytes", BinaryType())])
 
-    Args:
-        checked: as ``jobs.parse.check_payments`` returns.
-        buckets: number of keys; fixed for the life of a checkpoint.
-        seen_days: how long a `trans_num` is remembered.
-        past: `trans_num`, `ingested_at` of payments that the tables hold already, for the first
-            batch of a new checkpoint; else None.
 
-    Returns:
-        The columns of ``OPERATOR_OUTPUT``.
-    """
-    initial = None if past is None else _keyed(_past_rows(past), buckets).groupBy("bucket")
-    return (
-        _keyed(_operator_input(checked), buckets)
-        .groupBy("bucket")
-        .transformWithStateInPandas(
-            CardMemory(seen_days), OPERATOR_OUTPUT, "Append", "None", initialState=initial
-        )
+def keyed_blocks(items: list[tuple[int, bytes]]) -> pa.RecordBatch:
+    """Buckets and blocks as a batch of ``KEYED_BLOCK``."""
+    keys, blocks = zip(*items, strict=True) if items else ((), ())
+    return pa.record_batch(
+        [pa.array(keys, pa.int32()), pa.array(blocks, pa.binary())], KEYED_BLOCK.names
     )
 
 
 class CardMemory(StatefulProcessor):
-    """The state of a bucket: the `trans_num`s seen in the last ``seen_days`` days."""
+    """The state of a bucket: ``jobs.bucket``'s chunks, and their names in order."""
 
     def __init__(self, seen_days: int) -> None:
         self._horizon_seconds = seen_days * 86400
 
     def init(self, handle: StatefulProcessorHandle) -> None:
         """Open the state (called by Spark)."""
-        self._seen = handle.getValueState("seen", _STATE)
+        self._names = handle.getValueState("names", CHUNK_NAMES)
+        self._chunks = handle.getMapState("chunks", CHUNK_NAME, CHUNK_BYTES)
 
     def handleInputRows(  # type: ignore[override]  # noqa: N802
         self,
         key: Any,
-        rows: Iterator[pd.DataFrame],
+        rows: Iterator[Row],
         timerValues: Any,  # noqa: N803
-    ) -> Iterator[pd.DataFrame]:
-        """Mark and compute one bucket's rows of a micro-batch (called by Spark)."""
-        batch = pd.concat(list(rows), ignore_index=True)
-        batch = batch.sort_values(["source", "position"], ignore_index=True)
-        valid = batch["reason"].isna()
-        known = batch["has_identity"].to_numpy(np.bool_)
-        is_first = np.ones(len(batch), np.bool_)
-        is_first[known] = self._mark(batch[known])
-        batch["is_first"] = is_first
-        batch[list(FEATURE_NAMES)] = feature_frame(batch[valid & is_first]).reindex(batch.index)
-        yield batch[OPERATOR_OUTPUT.fieldNames()]
+    ) -> Iterator[Row]:
+        """One bucket's blocks of a micro-batch (called by Spark)."""
+        (number,) = key
+        arrived = join_blocks(bytes(row["block"]) for row in rows)
+        arrived = arrived.sort_by([("source", "ascending"), ("position", "ascending")])
+        bucket = load_bucket(number, self)
+        if number >= 0:
+            output, chunk = judge_cards(arrived, bucket, self._horizon_seconds)
+        else:
+            output, chunk = judge_identifiers(arrived, bucket, self._horizon_seconds)
+        append_chunk(bucket, chunk, self, self._horizon_seconds)
+        keep_bucket(number, bucket)
+        if output:
+            yield Row(**dict.fromkeys(OPERATOR_OUTPUT.names) | output | {"bucket": number})
 
     def handleInitialState(  # type: ignore[override]  # noqa: N802
         self,
         key: Any,
-        initialState: pd.DataFrame,  # noqa: N803
+        initialState: Row,  # noqa: N803
         timerValues: Any,  # noqa: N803
     ) -> None:
-        """Remember payments that the tables hold already (called by Spark)."""
-        self._mark(initialState)
+        """A chunk of payments that came before this checkpoint (called by Spark)."""
+        (number,) = key
+        bucket = load_bucket(number, self)
+        chunk = Chunk.from_bytes(bytes(initialState["block"]))
+        append_chunk(bucket, chunk, self, self._horizon_seconds)
+        keep_bucket(number, bucket)
 
     def close(self) -> None:
         """Nothing to close (called by Spark)."""
 
-    def _mark(self, payments: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        stored = self._seen.get()
-        updated, is_first = mark_first(
-            SeenPayments.from_bytes(stored[0]) if stored else SeenPayments.empty(),
-            payments["high"].to_numpy(np.int64),
-            payments["low"].to_numpy(np.int64),
-            payments["arrived_at"].to_numpy(np.int64),
-            self._horizon_seconds,
-        )
-        self._seen.update((updated.to_bytes(),))
-        return is_first
+    def read_names(self) -> list[str]:
+        """As ``jobs.bucket.Storage`` says, over the current key of the state; so the next four."""
+        stored = self._names.get()
+        return [] if stored is None else list(json.loads(stored[0]))
+
+    def write_names(self, names: list[str]) -> None:
+        """Replace the names."""
+        self._names.update((json.dumps(names),))
+
+    def read(self, name: str) -> bytes:
+        """The chunk of that name."""
+        stored = self._chunks.getValue((name,))
+        if stored is None:
+            raise KeyError(f"the state names a chunk {name} that it does not hold")
+        return bytes(stored[0])
+
+    def write(self, name: str, chunk: bytes) -> None:
+        """Store a chunk."""
+        self._chunks.updateValue((name,), (chunk,))
+
+    def remove(self, name: str) -> None:
+        """Forget a chunk."""
+        self._chunks.removeKey((name,))
 
 
-def _operator_input(checked: DataFrame) -> DataFrame:
-    trans_num = F.col("trans_num")
-    # A rejected row has an identity too where it has a trans_num: the same bytes served twice.
-    identity = F.when(F.col("reason").isNull(), trans_num).when(
-        trans_num.isNotNull(), F.concat(F.lit("rejected\n"), F.col("payload"))
+def add_memory(blocks: DataFrame, seen_days: int, past: DataFrame | None) -> DataFrame:
+    """Run the operator.
+
+    Args:
+        blocks: ``KEYED_BLOCK``, as ``cut_into_buckets`` makes them.
+        seen_days: how long a `trans_num` is remembered.
+        past: ``KEYED_BLOCK`` whose blocks are chunks of ``jobs.bucket``, for the first batch of a
+            new checkpoint; else None.
+
+    Returns:
+        The columns of ``OPERATOR_OUTPUT``.
+    """
+    return blocks.groupBy("bucket").transformWithState(
+        CardMemory(seen_days),
+        OPERATOR_OUTPUT,
+        "Append",
+        "None",
+        initialState=None if past is None else past.groupBy("bucket"),
     )
-    return checked.select(
-        *ENVELOPE.fieldNames(),
-        "reason",
-        identity.alias("identity"),
-        F.unix_timestamp("received_at").alias("arrived_at"),
-        *(F.col(f"payment.{name}") for name in FEATURE_INPUTS),
-    )
-
-
-def _past_rows(past: DataFrame) -> DataFrame:
-    return past.select(
-        F.col("trans_num").alias("identity"),
-        F.unix_timestamp("ingested_at").alias("arrived_at"),
-    )
-
-
-def _keyed(rows: DataFrame, buckets: int) -> DataFrame:
-    # Never NULL: pandas would turn 64-bit integers into floats, and hashes would lose bits.
-    return rows.select(
-        "*",
-        F.col("identity").isNotNull().alias("has_identity"),
-        F.xxhash64("identity").alias("high"),
-        F.xxhash64(F.lit("low"), F.col("identity")).alias("low"),
-        F.pmod(F.xxhash64("identity"), F.lit(buckets)).cast("int").alias("bucket"),
-    ).drop("identity")

@@ -1,7 +1,8 @@
 """Every feature, defined once: the score job and training call the same functions.
 
-A feature is a function from the arrays of some payments to a float64 array of the same length. Its
-name is the feature's name, its docstring says what it is.
+A feature is a function from payments and their cards' past to a float64 array of the same length.
+Its name is the feature's name, its docstring says what it is; ``docs/features.md`` is made from
+these definitions (``python -m jobs.features``).
 """
 
 from collections.abc import Callable, Mapping
@@ -10,24 +11,44 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
-Floats = npt.NDArray[np.float64]
+from jobs.history import Records, forget
+from jobs.windows import HOUR, SECOND, Floats, Past
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius R1, IUGG
 DAYS_A_YEAR = 365.2425  # mean length of a Gregorian year
 
-FEATURE_INPUTS = ("event_time", "amt", "dob", "lat", "long", "merch_lat", "merch_long")
-"""Columns that features are made from: `event_time` and `dob` datetime64, the others float64."""
+FEATURE_INPUTS = (
+    "cc_num", "category", "event_time", "amt", "dob", "lat", "long", "merch_lat", "merch_long",
+)  # fmt: skip
+"""Columns that features are made from: `cc_num` and `category` text, `event_time` and `dob`
+datetimes, the others float64."""
+
+
+@dataclass(frozen=True)
+class Payments:
+    """Payments to compute features of: ``now`` holds their own ``FEATURE_INPUTS`` (but the text),
+    ``past`` what their cards did before. Arrays of one length n, sorted by card and event time.
+    """
+
+    now: Arrays
+    past: Past
+
+
+Compute = Callable[[Payments], Floats]
 
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature's name, unit and the function that computes it."""
+    """A feature's name, unit, window and the function that computes it."""
 
     name: str
     unit: str
-    compute: Callable[[Arrays], Floats]
+    window: str
+    compute: Compute
 
     @property
     def meaning(self) -> str:
@@ -37,47 +58,50 @@ class Feature:
 
 FEATURES: list[Feature] = []
 
+NO_WINDOW = "the payment itself"
 
-def _feature(unit: str) -> Callable[[Callable[[Arrays], Floats]], Callable[[Arrays], Floats]]:
-    def register(compute: Callable[[Arrays], Floats]) -> Callable[[Arrays], Floats]:
-        FEATURES.append(Feature(compute.__name__, unit, compute))
+
+def _feature(unit: str, window: str = NO_WINDOW) -> Callable[[Compute], Compute]:
+    def register(compute: Compute) -> Compute:
+        FEATURES.append(Feature(compute.__name__, unit, window, compute))
         return compute
 
     return register
 
 
 @_feature(unit="US dollars")
-def amount_usd(payments: Arrays) -> Floats:
+def amount_usd(payments: Payments) -> Floats:
     """Amount of the payment."""
-    return payments["amt"].astype(np.float64)
+    return payments.now["amt"].astype(np.float64)
 
 
 @_feature(unit="hours, 0 to 23")
-def hour_of_day(payments: Arrays) -> Floats:
+def hour_of_day(payments: Payments) -> Floats:
     """Hour of the event time (UTC)."""
-    hours = payments["event_time"].astype("datetime64[h]").astype(np.int64)
+    hours = payments.now["event_time"].astype("datetime64[h]").astype(np.int64)
     return (hours % 24).astype(np.float64)
 
 
 @_feature(unit="days, 0 to 6, Monday is 0")
-def day_of_week(payments: Arrays) -> Floats:
+def day_of_week(payments: Payments) -> Floats:
     """Weekday of the event time (UTC)."""
-    days = payments["event_time"].astype("datetime64[D]").astype(np.int64)
+    days = payments.now["event_time"].astype("datetime64[D]").astype(np.int64)
     return ((days + 3) % 7).astype(np.float64)  # 1970-01-01 was a Thursday
 
 
 @_feature(unit="years")
-def age_years(payments: Arrays) -> Floats:
+def age_years(payments: Payments) -> Floats:
     """Age of the card holder on the day of the payment."""
-    days = payments["event_time"].astype("datetime64[D]") - payments["dob"].astype("datetime64[D]")
-    return np.asarray(days.astype(np.int64) / DAYS_A_YEAR)
+    born = payments.now["dob"].astype("datetime64[D]")
+    days = (payments.now["event_time"].astype("datetime64[D]") - born).astype(np.int64)
+    return np.where(np.isnat(born), np.nan, days / DAYS_A_YEAR)
 
 
 @_feature(unit="kilometres")
-def home_to_merchant_km(payments: Arrays) -> Floats:
+def home_to_merchant_km(payments: Payments) -> Floats:
     """Great-circle distance from the card holder's home to the merchant (haversine formula)."""
     latitude, longitude, merchant_latitude, merchant_longitude = (
-        np.radians(payments[name].astype(np.float64))
+        np.radians(payments.now[name].astype(np.float64))
         for name in ("lat", "long", "merch_lat", "merch_long")
     )
     chord = (
@@ -89,19 +113,154 @@ def home_to_merchant_km(payments: Arrays) -> Floats:
     return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(chord, 1.0))))
 
 
+def _cents(records: Records) -> npt.NDArray[np.int64]:
+    return records.cents
+
+
+@_feature(unit="payments", window="24 h")
+def payment_count_by_card_24h(payments: Payments) -> Floats:
+    """Earlier payments of the card."""
+    return payments.past.within(24 * HOUR).count()
+
+
+@_feature(unit="US dollars", window="24 h")
+def amount_usd_sum_by_card_24h(payments: Payments) -> Floats:
+    """Sum of the amounts of the card's earlier payments."""
+    return payments.past.within(24 * HOUR).sum(_cents) / 100
+
+
+@_feature(unit="seconds", window="32 days")
+def seconds_since_previous_by_card(payments: Payments) -> Floats:
+    """Time since the card's previous payment; missing where none is remembered."""
+    return (payments.past.new.time - payments.past.back(1, lambda records: records.time)) / SECOND
+
+
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
 
-def compute_features(payments: Arrays) -> dict[str, Floats]:
-    """Every feature of the payments, by name.
+def compute_features(arrived: Arrays, history: Records) -> tuple[dict[str, Floats], Records]:
+    """Every feature of payments, and the payments as they are to be remembered.
+
+    How a stream is cut into calls makes no difference: what a call returns as records is history
+    for the next.
 
     Args:
-        payments: ``FEATURE_INPUTS``, arrays of one length n.
+        arrived: arrays of one length n, in order of arrival: those of ``arrays_of``.
+        history: what is remembered of these cards, in order.
 
     Returns:
-        float64 arrays of length n, in the order of ``FEATURE_NAMES``.
+        float64 arrays of length n, in the order of ``FEATURE_NAMES``; n records, in order of
+        arrival.
     """
-    return {feature.name: feature.compute(payments) for feature in FEATURES}
+    records = records_of(arrived)
+    computed = {name: np.empty(len(records)) for name in FEATURE_NAMES}
+    runs = _forward_runs(records)
+    for run in range(int(runs.max(initial=-1)) + 1):
+        places = np.flatnonzero(runs == run)
+        new = records.take(places)
+        order = np.lexsort((new.time, new.card))
+        places, new = places[order], new.take(order)
+        past = Past(_still_remembered(history, new), new)
+        now = {name: values[places] for name, values in arrived.items()}
+        for feature in FEATURES:
+            computed[feature.name][places] = feature.compute(Payments(now, past))
+        if run < runs.max():
+            history = Records.join([history, new]).in_order()
+    return computed, records
+
+
+def _still_remembered(history: Records, new: Records) -> Records:
+    """The history of the new payments' cards, as it is on the day that they arrive."""
+    cards, first = np.unique(new.card, return_index=True)
+    history = history.of_cards(cards)
+    return forget(history, new.day[first][np.searchsorted(cards, history.card)])
+
+
+def _forward_runs(records: Records) -> npt.NDArray[np.int64]:
+    """The number of the run of each payment: within a run a card's event times do not go back and
+    the day of arrival stays, so that what comes first by event time arrived first.
+    """
+    order = np.argsort(records.card, kind="stable")
+    card, time, day = (getattr(records, name)[order] for name in ("card", "time", "day"))
+    if len(card) == 0:
+        return np.empty(0, np.int64)
+    same_card = card[1:] == card[:-1]
+    breaks = same_card & ((time[1:] < time[:-1]) | (day[1:] != day[:-1]))
+    counted = np.concatenate([[0], np.cumsum(breaks)])
+    first = np.flatnonzero(np.concatenate([[True], ~same_card]))
+    lengths = np.diff(np.append(first, len(card)))
+    runs = np.empty(len(card), np.int64)
+    runs[order] = counted - np.repeat(counted[first], lengths)
+    return runs
+
+
+def records_of(arrived: Arrays) -> Records:
+    """Payments as they are remembered; an amount that is missing counts as 0."""
+    amount = np.nan_to_num(arrived["amt"].astype(np.float64))
+    return Records(
+        card=arrived["card"].astype(np.int64),
+        time=arrived["event_time"].astype("datetime64[ms]").astype(np.int64),
+        cents=np.rint(amount * 100).astype(np.int64),
+        category=arrived["category"].astype(np.int16),
+        day=arrived["day"].astype(np.uint16),
+    )
+
+
+def text_hash(
+    texts: npt.NDArray[np.object_], key: str = "fraud-detector-0"
+) -> npt.NDArray[np.int64]:
+    """A 64-bit hash of each text (SipHash, as pandas has it); missing texts share one.
+
+    Args:
+        key: 16 characters.
+    """
+    return pd.util.hash_array(texts, hash_key=key, categorize=False).view(np.int64)
+
+
+def arrays_of_table(payments: pa.Table) -> dict[str, npt.NDArray[np.generic]]:
+    """What ``compute_features`` takes, from ``FEATURE_INPUTS`` (as many as there are) and
+    ``received_at``: times in UTC without a zone, ``card`` and ``category`` as hashes, ``day`` of
+    receipt.
+    """
+    names = [name for name in FEATURE_INPUTS if name in payments.column_names]
+    return _arrays({name: payments[name].to_numpy() for name in [*names, "received_at"]})
+
+
+def arrays_of(payments: pd.DataFrame) -> dict[str, npt.NDArray[np.generic]]:
+    """The same from a frame, as ``ingest.payment_files.read_payments`` returns it or a table holds
+    it; the day is that of `ingested_at`, 0 where the frame does not have it.
+    """
+    columns: dict[str, npt.NDArray[np.generic]] = {
+        name: payments[name].to_numpy() for name in FEATURE_INPUTS
+    }
+    columns["event_time"] = _moments(payments["event_time"])
+    columns["dob"] = _moments(payments["dob"])
+    columns["received_at"] = (
+        _moments(payments["ingested_at"])
+        if "ingested_at" in payments
+        else np.zeros(len(payments), "datetime64[us]")
+    )
+    return _arrays(columns)
+
+
+def _arrays(columns: Arrays) -> dict[str, npt.NDArray[np.generic]]:
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "card": text_hash(columns["cc_num"].astype(object)),
+        "category": text_hash(columns["category"].astype(object)).astype(np.int16),
+        "event_time": columns["event_time"].astype("datetime64[us]"),
+        "day": columns["received_at"].astype("datetime64[D]").astype(np.int64).astype(np.uint16),
+    }
+    if "dob" in columns:
+        arrays["dob"] = columns["dob"].astype("datetime64[D]")
+    for name in ("amt", "lat", "long", "merch_lat", "merch_long"):
+        if name in columns:
+            arrays[name] = columns[name].astype(np.float64)
+    return arrays
+
+
+def _moments(column: "pd.Series[pd.Timestamp]") -> npt.NDArray[np.generic]:
+    moments = pd.to_datetime(column, utc=True).dt.tz_localize(None)
+    return moments.to_numpy(dtype="datetime64[us]")
 
 
 def feature_frame(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -112,21 +271,8 @@ def feature_frame(payments: pd.DataFrame, history: pd.DataFrame | None = None) -
         payments: in their order of arrival.
         history: payments that arrived before them.
     """
-    arrived = payments if history is None else pd.concat([history, payments])
-    computed = compute_features(arrays_of(arrived))
-    before = len(arrived) - len(payments)
-    return pd.DataFrame(
-        {name: values[before:] for name, values in computed.items()}, index=payments.index
-    )
-
-
-def arrays_of(payments: pd.DataFrame) -> dict[str, npt.NDArray[np.generic]]:
-    """The columns ``FEATURE_INPUTS`` of a frame as arrays; times become UTC without a zone."""
-    arrays: dict[str, npt.NDArray[np.generic]] = {}
-    for name in FEATURE_INPUTS:
-        if name in ("event_time", "dob"):
-            moments = pd.to_datetime(payments[name], utc=True).dt.tz_localize(None)
-            arrays[name] = moments.to_numpy(dtype="datetime64[us]")
-        else:
-            arrays[name] = payments[name].to_numpy(dtype=np.float64)
-    return arrays
+    remembered = Records.empty()
+    if history is not None:
+        remembered = records_of(arrays_of(history)).in_order()
+    computed, _ = compute_features(arrays_of(payments), remembered)
+    return pd.DataFrame(computed, index=payments.index, columns=list(FEATURE_NAMES))

@@ -1,92 +1,70 @@
-"""Which payments of a batch arrive for the first time: the memory of `trans_num`s, as arrays.
+"""Which payments of a batch arrive for the first time: the memory of identifiers, as arrays.
 
 Of two payments with the same `trans_num` the first wins, whatever differs in the second. An
-identifier is remembered by 128 bits of its hash: among a billion identifiers, the chance that two
-differ and are taken for one is below 1e-20 (n² / 2¹²⁹).
+identifier is remembered by two hashes: ``high`` of the `trans_num` alone, 64 bits, and ``low`` of
+`trans_num` and card, 32 bits. Two payments are the same where both agree (among a billion that are
+remembered for one bucket of cards, a chance of 1e-11 for each new one to be taken for another);
+where only ``high`` agrees, another card used the `trans_num` before.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-Hashes = npt.NDArray[np.int64]
-Moments = npt.NDArray[np.int64]
-
-_BYTES_AN_ENTRY = 24
+from jobs.column_arrays import ColumnArrays, Marks
 
 
 @dataclass(frozen=True)
-class SeenPayments:
-    """Identifiers seen before: three arrays of one length n, sorted by ``high``.
+class Identifiers(ColumnArrays):
+    """Arrays of one length n; ``arrived_at`` is in epoch seconds."""
 
-    ``high`` and ``low`` are the two halves of the hash, ``arrived_at`` is in epoch seconds.
-    """
+    types: ClassVar = {
+        "high": np.dtype("<i8"),
+        "low": np.dtype("<u4"),
+        "arrived_at": np.dtype("<u4"),
+    }
 
-    high: Hashes
-    low: Hashes
-    arrived_at: Moments
+    high: npt.NDArray[np.int64]
+    low: npt.NDArray[np.uint32]
+    arrived_at: npt.NDArray[np.uint32]
 
-    @classmethod
-    def empty(cls) -> "SeenPayments":
-        """Nothing seen."""
-        none = np.empty(0, np.int64)
-        return cls(none, none, none)
+    def sorted(self) -> "Identifiers":
+        """Sorted by ``high``."""
+        return self.take(np.argsort(self.high, kind="stable"))
 
-    def to_bytes(self) -> bytes:
-        """24 bytes an entry: all of ``high``, then ``low``, then ``arrived_at``."""
-        return self.high.tobytes() + self.low.tobytes() + self.arrived_at.tobytes()
+    def since(self, moment: int) -> "Identifiers":
+        """Those that arrived at ``moment`` or later."""
+        kept = self.arrived_at >= moment
+        return self if kept.all() else self.take(kept)
 
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> "SeenPayments":
-        """The inverse of ``to_bytes``."""
-        n = len(raw) // _BYTES_AN_ENTRY
-        high, low, arrived_at = np.frombuffer(raw, np.int64).reshape(3, n)
-        return cls(high, low, arrived_at)
-
-    def contains(self, high: Hashes, low: Hashes) -> npt.NDArray[np.bool_]:
-        """Whether each identifier was seen: bool array of the length of ``high``."""
-        first = np.searchsorted(self.high, high, side="left")
-        last = np.searchsorted(self.high, high, side="right")
-        found = np.zeros(len(high), np.bool_)
-        # Identifiers that share the first 64 bits stand side by side: rarely more than one turn.
+    def find(self, new: "Identifiers", horizon_seconds: int) -> tuple[Marks, Marks]:
+        """For each new identifier, whether it is in here (sorted by ``high``), and whether its
+        ``high`` is in here with another ``low``; what arrived more than ``horizon_seconds`` before
+        it is passed over.
+        """
+        first = np.searchsorted(self.high, new.high, side="left")
+        last = np.searchsorted(self.high, new.high, side="right")
+        same, other = np.zeros((2, len(new)), np.bool_)
+        # Entries that share the first 64 bits stand side by side: rarely more than one turn.
         for step in range(int((last - first).max(initial=0))):
-            candidates = np.flatnonzero(first + step < last)
-            found[candidates] |= self.low[first[candidates] + step] == low[candidates]
-        return found
+            some = np.flatnonzero(first + step < last)
+            place = first[some] + step
+            age = new.arrived_at[some].astype(np.int64) - self.arrived_at[place]
+            is_same = self.low[place] == new.low[some]
+            same[some] |= is_same & (age <= horizon_seconds)
+            other[some] |= ~is_same & (age <= horizon_seconds)
+        return same, other
 
 
-def mark_first(
-    seen: SeenPayments, high: Hashes, low: Hashes, arrived_at: Moments, horizon_seconds: int
-) -> tuple[SeenPayments, npt.NDArray[np.bool_]]:
-    """Which of the new identifiers are first, and the memory with them in it.
-
-    Args:
-        seen: what arrived before.
-        high, low: hashes of the new identifiers, in their order of arrival.
-        arrived_at: their times of receipt, in epoch seconds.
-        horizon_seconds: entries older than this, counted from the newest arrival, are forgotten.
-    """
-    repeated = pd.DataFrame({"high": high, "low": low}).duplicated().to_numpy(np.bool_)
-    is_first = ~(seen.contains(high, low) | repeated)
-    return _merge(
-        seen, high[is_first], low[is_first], arrived_at[is_first], horizon_seconds
-    ), is_first
+def first_in(new: Identifiers) -> Marks:
+    """Which are the first of their kind among the new ones, which are in order of arrival."""
+    return ~pd.DataFrame({"high": new.high, "low": new.low}).duplicated().to_numpy(np.bool_)
 
 
-def _merge(
-    seen: SeenPayments, high: Hashes, low: Hashes, arrived_at: Moments, horizon_seconds: int
-) -> SeenPayments:
-    order = np.argsort(high, kind="stable")
-    place = np.searchsorted(seen.high, high[order])
-    columns = (
-        np.insert(seen.high, place, high[order]),
-        np.insert(seen.low, place, low[order]),
-        np.insert(seen.arrived_at, place, arrived_at[order]),
-    )
-    oldest = columns[2].max(initial=0) - horizon_seconds
-    if columns[2].min(initial=oldest) < oldest:
-        kept = columns[2] >= oldest
-        return SeenPayments(*(column[kept] for column in columns))
-    return SeenPayments(*columns)
+def first_card_in(new: Identifiers) -> Marks:
+    """Which have the ``low`` of the first new one with the same ``high``."""
+    lows = pd.Series(new.low).groupby(new.high).transform("first")
+    return np.asarray(lows.to_numpy() == new.low)

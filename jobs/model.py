@@ -20,7 +20,8 @@ from mlflow.models import Model
 from threadpoolctl import threadpool_limits
 
 from ingest.schema import PAYMENT_FIELDS
-from jobs.features import FEATURE_INPUTS, FEATURE_NAMES, Floats, feature_frame
+from jobs.features import FEATURE_INPUTS, FEATURE_NAMES, feature_frame
+from jobs.windows import Floats
 
 THRESHOLD_KEY = "threshold"
 """Key of the decision threshold in the metadata of the logged model, or in the version's tags."""

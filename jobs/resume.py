@@ -1,7 +1,10 @@
 """Where a score job goes on: a new checkpoint starts behind what the tables hold already."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
@@ -10,6 +13,7 @@ from conf.settings import Settings
 from jobs.parse import FOREIGN_SOURCE
 from jobs.spark import path_exists
 from jobs.tables import ensure_table, read_table
+from jobs.warm_start import past_chunks
 
 LAST_POSITION = 2**63 - 1
 
@@ -19,19 +23,11 @@ _POSITIONS = StructType([StructField("source", StringType()), StructField("posit
 @dataclass(frozen=True)
 class Resume:
     """``written``: the highest position of each source that the tables held when the checkpoint was
-    made. ``past``: the `trans_num`s to remember in its first batch, or None.
+    made. ``past``: what to remember in its first batch (see ``jobs.warm_start``), or None.
     """
 
     written: dict[str, int]
     past: DataFrame | None = None
-
-    def skip_written(self, envelopes: DataFrame) -> DataFrame:
-        """Only rows behind the highest position written."""
-        if not self.written:
-            return envelopes
-        items = [F.lit(item) for pair in self.written.items() for item in pair]
-        highest = F.element_at(F.create_map(*items), F.col("source"))
-        return envelopes.where(F.coalesce(highest, F.lit(-1)) < F.col("position"))
 
     def after_first_batch(self) -> "Resume":
         """The same, once the past is in the state."""
@@ -49,8 +45,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     positions = highest_positions(spark, settings).persist()
     positions.coalesce(1).write.mode("overwrite").json(kept)
     written = positions.collect()
-    past = past_of(spark, settings) if written else None
-    return Resume({row["source"]: row["position"] for row in written}, past)
+    return Resume({row["source"]: row["position"] for row in written}, past_chunks(spark, settings))
 
 
 def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:
@@ -69,13 +64,11 @@ def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:
     )
 
 
-def past_of(spark: SparkSession, settings: Settings) -> DataFrame:
-    """`trans_num`, `ingested_at` of the payments in `transactions` that are still remembered."""
-    payments = read_table(spark, settings.warehouse, "transactions")
-    newest = payments.agg(F.max("ingested_at").alias("newest"))
-    horizon = F.make_dt_interval(days=F.lit(settings.score.seen_days))
-    return (
-        payments.crossJoin(F.broadcast(newest))
-        .where(F.col("ingested_at") >= F.col("newest") - horizon)
-        .select("trans_num", "ingested_at")
-    )
+def behind(envelopes: pa.Table, written: Mapping[str, int]) -> pa.Table:
+    """Only envelopes behind the highest position written of their source."""
+    if not written:
+        return envelopes
+    sources = envelopes["source"].combine_chunks().dictionary_encode()
+    floors = [written.get(source, -1) for source in sources.dictionary.to_pylist()]
+    floor = pa.array(floors, pa.int64()).take(sources.indices)
+    return envelopes.filter(pc.greater(envelopes["position"].combine_chunks(), floor))

@@ -10,20 +10,23 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from conf.settings import Settings, settings_from_arguments, stop
-from jobs.card_memory import add_memory
+from jobs.arrivals import cut_into_buckets
+from jobs.blocks import from_block
+from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
-from jobs.features import FEATURE_NAMES
-from jobs.parse import check_payments, open_envelopes, parse_payload, payment_columns
-from jobs.resume import Resume, resume_point
+from jobs.parse import Rules, open_envelopes, parse_payloads
+from jobs.resume import Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
-from jobs.scoring import ModelVersion, Scorer
+from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer
 from jobs.spark import make_folder, spark_session
 from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table
 
@@ -31,7 +34,7 @@ log = logging.getLogger("jobs.score")
 
 
 def landing_lines(spark: SparkSession, settings: Settings) -> DataFrame:
-    """The landing folder as a stream: ``value`` (a line), ``file`` (its file's name)."""
+    """The landing folder as a stream: ``LINES``."""
     make_folder(spark, settings.landing.path)
     return (
         spark.readStream.format("text")
@@ -39,49 +42,48 @@ def landing_lines(spark: SparkSession, settings: Settings) -> DataFrame:
         # Files older than this, counted from the newest, would be passed over in silence.
         .option("maxFileAge", "3650d")
         .load(settings.landing.path)
-        .select("value", F.col("_metadata.file_name").alias("file"))
+        .select(
+            F.col("value").cast("binary").alias("value"),
+            F.col("_metadata.file_name").alias("file"),
+            F.current_timestamp().alias("read_at"),
+        )
     )
 
 
 def remembered(lines: DataFrame, settings: Settings, resume: Resume) -> DataFrame:
     """Lines to the operator's output (``jobs.card_memory.OPERATOR_OUTPUT``)."""
     score = settings.score
-    envelopes = lines.transform(open_envelopes).transform(resume.skip_written)
-    checked = check_payments(envelopes, score.optional_fields, score.max_days_ahead)
-    return add_memory(checked, score.buckets, score.seen_days, resume.past)
+    rules = Rules(score.optional_fields, score.max_days_ahead)
+    written, buckets = resume.written, score.buckets
+
+    def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            envelopes = behind(open_envelopes(pa.Table.from_batches([batch])), written)
+            parsed = parse_payloads(envelopes, rules)
+            yield keyed_blocks(list(cut_into_buckets(parsed, buckets)))
+
+    return add_memory(lines.mapInArrow(parse, KEYED_BLOCK), score.seen_days, resume.past)
 
 
-def valid_payments(batch: DataFrame) -> DataFrame:
-    """First arrivals that are valid payments: ``payment`` (struct), the envelope, the features."""
-    return parse_payload(batch.where("reason IS NULL AND is_first")).withColumn(
-        "payment", F.struct(*payment_columns())
-    )
-
-
-def transactions_of(batch: DataFrame, model: ModelVersion, scorer: Scorer) -> DataFrame:
+def transactions_of(
+    batch: DataFrame, model: ModelVersion, scorer: Scorer, duplicates: Collection[Address]
+) -> DataFrame:
     """The rows of `transactions` in a micro-batch of operator output."""
-    scored = scorer.add_score(valid_payments(batch), model)
-    return scored.select(
-        "payment.*",
-        "source",
-        "position",
-        F.col("received_at").alias("ingested_at"),
-        F.current_timestamp().alias("scored_at"),
-        F.struct(*FEATURE_NAMES).alias("features"),
-        "fraud_score",
-        (F.col("fraud_score") >= model.threshold).alias("prediction"),
-        F.lit(model.threshold).alias("threshold"),
-        F.lit(model.name).alias("model_name"),
-        F.lit(model.version).alias("model_version"),
-        F.lit(None).cast("boolean").alias("label"),
-        F.lit(None).cast("string").alias("label_source"),
-        F.lit(None).cast("timestamp").alias("labelled_at"),
-    ).select(*TRANSACTIONS.fieldNames())
+    missing = {name: F.lit(None).cast(TRANSACTIONS[name].dataType) for name in LATER_COLUMNS}
+    scored = scorer.score(batch, model, duplicates)
+    return scored.withColumns(missing).select(*TRANSACTIONS.fieldNames())
 
 
 def rejected_of(batch: DataFrame) -> DataFrame:
     """The rows of `rejected` in a micro-batch of operator output."""
-    return batch.where("reason IS NOT NULL AND is_first").select(*REJECTED.fieldNames())
+
+    def open_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for block in batch.column(0):
+                yield from from_block(block.as_buffer()).to_batches()
+
+    blocks = batch.where("rejected IS NOT NULL").select("rejected")
+    return blocks.mapInArrow(open_blocks, REJECTED).select(*REJECTED.fieldNames())
 
 
 def batch_writer(
@@ -101,32 +103,48 @@ def batch_writer(
         batch.persist()
         try:
             counts = count_kinds(batch)
-            if counts["valid"]:
-                append(
-                    transactions_of(batch, model, scorer), paths["transactions"], query, batch_id
-                )
-            if counts["rejected"]:
+            valid = counts.valid - len(counts.duplicates)
+            if valid:
+                rows = transactions_of(batch, model, scorer, counts.duplicates)
+                append(rows, paths["transactions"], query, batch_id)
+            if counts.invalid:
                 append(rejected_of(batch), paths["rejected"], query, batch_id)
         finally:
             batch.unpersist()
         log.info(
             "batch %d: %d received, %d scored by %s, %d rejected, %d seen before, %.2f s",
-            batch_id, counts["received"], counts["valid"], model.label, counts["rejected"],
-            counts["received"] - counts["valid"] - counts["rejected"],
-            time.perf_counter() - started,
+            batch_id, counts.received, valid, model.label, counts.invalid,
+            counts.received - valid - counts.invalid, time.perf_counter() - started,
         )  # fmt: skip
 
     return write
 
 
-def count_kinds(batch: DataFrame) -> dict[str, int]:
-    """How many rows of operator output are received, valid (and first), rejected (and first)."""
-    row = batch.agg(
-        F.count("*").alias("received"),
-        F.count_if(F.col("reason").isNull() & F.col("is_first")).alias("valid"),
-        F.count_if(F.col("reason").isNotNull() & F.col("is_first")).alias("rejected"),
-    ).first()
-    return {name: int(count) for name, count in row.asDict().items()} if row else {}
+@dataclass(frozen=True)
+class Counts:
+    """What is in a micro-batch: rows received, valid and invalid first arrivals, and the addresses
+    of those valid ones whose `trans_num` another card used before.
+    """
+
+    received: int
+    valid: int
+    invalid: int
+    duplicates: frozenset[Address]
+
+
+def count_kinds(batch: DataFrame) -> Counts:
+    """Count a micro-batch of operator output."""
+    rows = batch.select("received", "valid", "invalid", "duplicates").collect()
+    addresses = [
+        (address["source"], address["position"])
+        for row in rows
+        if row["duplicates"] is not None
+        for address in from_block(bytes(row["duplicates"])).to_pylist()
+    ]
+    received, valid, invalid = (
+        sum(row[name] for row in rows) for name in ("received", "valid", "invalid")
+    )
+    return Counts(received, valid, invalid, frozenset(addresses))
 
 
 def score_stream(

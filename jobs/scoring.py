@@ -1,4 +1,4 @@
-"""The model as a pandas UDF: a version is handed to the executors once, a worker loads it once."""
+"""The model as a vectorised UDF: executors get a version once, a worker process loads it once."""
 
 import io
 import os
@@ -7,23 +7,37 @@ import tempfile
 import weakref
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import Column, DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
-from pyspark.sql.types import DoubleType
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from ingest.schema import PAYMENT_FIELDS
+from jobs.blocks import from_block
 from jobs.features import FEATURE_NAMES
 from jobs.model import LoadedModel, ModelInput
+from jobs.parse import MOMENT
+from jobs.tables import TRANSACTIONS
 
 VERSIONS_IN_A_WORKER = 3
+ROWS_AT_ONCE = 10_000
+
+LATER_COLUMNS = ("label", "label_source", "labelled_at")
+"""Columns of `transactions` that scoring leaves NULL."""
+
+SCORED = StructType([field for field in TRANSACTIONS if field.name not in LATER_COLUMNS])
+"""A payment with its features, its score, and who gave it."""
+
+Address = tuple[str, int]
+"""Source and position."""
 
 _NUMERIC_FIELDS = {field.name for field in PAYMENT_FIELDS if field.type in ("number", "integer")}
 
@@ -77,33 +91,32 @@ def load_archive(archive: bytes, inputs: tuple[ModelInput, ...]) -> LoadedModel:
 
 
 class Scorer:
-    """Adds scores to micro-batches; broadcasts a version once, for as long as it is in use."""
+    """Scores micro-batches; broadcasts a version once, for as long as it is in use."""
 
     def __init__(self, spark: SparkSession) -> None:
         self._spark = spark
         self._broadcast: tuple[ModelVersion, Broadcast[bytes]] | None = None
 
-    def add_score(self, payments: DataFrame, model: ModelVersion) -> DataFrame:
-        """Add ``fraud_score`` (double) by ``model``.
+    def score(
+        self, blocks: DataFrame, model: ModelVersion, duplicates: Collection[Address] = ()
+    ) -> DataFrame:
+        """Payments scored by ``model``: ``SCORED``.
 
         Args:
-            payments: a column ``payment`` (struct of the payment's columns and `event_time`) and
-                the features at the top level.
+            blocks: a column ``payments``, blocks of ``jobs.arrivals.PAYMENTS`` or NULL.
+            duplicates: addresses of payments to leave out.
         """
-        inputs = [_model_input(item.name).alias(item.name) for item in model.inputs]
-        return payments.withColumn("fraud_score", self._udf(model)(F.struct(*inputs)))
-
-    def _udf(self, model: ModelVersion) -> Callable[..., Column]:
         archive = self._shared(model)
         key = (model.name, model.version, id(archive))
-        inputs = model.inputs
+        judge = replace(model, archive=b"")
 
-        def predict(batches: Iterator[pd.DataFrame]) -> Iterator[pd.Series]:
-            loaded = worker_model(key, archive, inputs)
-            for columns in batches:
-                yield pd.Series(loaded.predict(columns))
+        def score_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for payments in _joined(batches):
+                loaded = worker_model(key, archive, judge.inputs)
+                rows = without(payments, duplicates)
+                yield from scored(rows, judge, loaded).to_batches(ROWS_AT_ONCE)
 
-        return pandas_udf(predict, DoubleType())  # type: ignore[call-overload,no-any-return]
+        return blocks.select("payments").mapInArrow(score_blocks, SCORED)
 
     def _shared(self, model: ModelVersion) -> "Broadcast[bytes]":
         if self._broadcast is None or self._broadcast[0] is not model:
@@ -111,6 +124,64 @@ class Scorer:
                 self._broadcast[1].unpersist()
             self._broadcast = (model, self._spark.sparkContext.broadcast(model.archive))
         return self._broadcast[1]
+
+
+def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The payments in the blocks, some ten thousand at once: a call of a model has its price."""
+    waiting: list[pa.Table] = []
+    for batch in batches:
+        for block in batch.column(0):
+            if block.is_valid:
+                waiting.append(from_block(block.as_buffer()))
+                if sum(len(rows) for rows in waiting) >= ROWS_AT_ONCE:
+                    yield pa.concat_tables(waiting).combine_chunks()
+                    waiting = []
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def without(payments: pa.Table, addresses: Collection[Address]) -> pa.Table:
+    """The payments but those at ``addresses``."""
+    if not addresses:
+        return payments
+    sources, positions = payments["source"].to_pylist(), payments["position"].to_pylist()
+    kept = [address not in addresses for address in zip(sources, positions, strict=True)]
+    return payments.filter(pa.array(kept))
+
+
+def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
+    """``SCORED``, from ``jobs.arrivals.PAYMENTS``.
+
+    Raises:
+        jobs.model.ModelRefused: the model fails on them.
+    """
+    n = len(payments)
+    scores = loaded.predict(model_columns_of(payments, [item.name for item in model.inputs]))
+    features = [payments[name].combine_chunks() for name in FEATURE_NAMES]
+    columns = {name: payments[name] for name in payments.column_names} | {
+        "ingested_at": payments["received_at"],
+        "scored_at": pa.repeat(pa.scalar(datetime.now(UTC), MOMENT), n),
+        "features": pa.StructArray.from_arrays(features, names=list(FEATURE_NAMES)),
+        "fraud_score": scores,
+        "prediction": scores >= model.threshold,
+        "threshold": np.full(n, model.threshold),
+        "model_name": pa.repeat(model.name, n),
+        "model_version": pa.repeat(model.version, n),
+    }
+    return pa.table({name: columns[name] for name in SCORED.names})
+
+
+def model_columns_of(payments: pa.Table, names: Sequence[str]) -> pd.DataFrame:
+    """The columns ``names`` of payments as ``jobs.model.inputs_of`` supplies them."""
+    columns = {}
+    for name in names:
+        column = payments[name]
+        if name in _NUMERIC_FIELDS:
+            column = column.cast(pa.float64())
+        elif name == "event_time":
+            column = column.cast(pa.timestamp("us"))
+        columns[name] = column.to_pandas()
+    return pd.DataFrame(columns)
 
 
 _loaded: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
@@ -126,11 +197,3 @@ def worker_model(
             _loaded.popitem(last=False)
     _loaded.move_to_end(key)
     return _loaded[key]
-
-
-def _model_input(name: str) -> Column:
-    if name in FEATURE_NAMES:
-        return F.col(name)
-    column = F.col(f"payment.{name}")
-    # Nullable integers would come as int in one batch and as float in the next.
-    return column.cast("double") if name in _NUMERIC_FIELDS else column

@@ -2,6 +2,7 @@
 
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import (
     BooleanType,
     DoubleType,
@@ -14,12 +15,14 @@ from pyspark.sql.types import (
 )
 
 from conf.settings import WarehouseSettings
-from jobs.card_memory import FEATURES_STRUCT
+from jobs.features import FEATURE_NAMES
 from jobs.parse import PAYMENT_COLUMNS
+
+FEATURES_STRUCT = StructType([StructField(name, DoubleType()) for name in FEATURE_NAMES])
 
 TRANSACTIONS = StructType(
     [
-        *PAYMENT_COLUMNS.fields,
+        *from_arrow_schema(PAYMENT_COLUMNS).fields,
         StructField("source", StringType()),
         StructField("position", LongType()),
         StructField("event_time", TimestampType()),

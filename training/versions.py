@@ -12,9 +12,9 @@ from mlflow.entities.model_registry import ModelVersion
 
 from conf.settings import RegistrySettings
 from jobs.champion import VersionReference, read_version
-from jobs.features import Floats
 from jobs.model import LoadedModel, ModelRefused, inputs_of
 from jobs.scoring import load_archive
+from jobs.windows import Floats
 
 
 class VersionNotFound(Exception):

@@ -1,0 +1,152 @@
+"""What happens to a bucket's part of a micro-batch: Arrow tables in and out, no Spark.
+
+The payments of a card meet in its bucket, which tells the first arrivals and computes their
+features. Each payment's `trans_num` also goes to a bucket of identifiers, which knows whether
+another card has used it before: that makes the payment a duplicate, though its own card remembers
+it.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.blocks import split, to_block
+from jobs.bucket import Bucket, Chunk
+from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features, records_of, text_hash
+from jobs.first_arrival import Identifiers, first_card_in, first_in
+from jobs.history import Records
+from jobs.parse import PARSED
+
+ADDRESSES = pa.schema([PARSED.field("source"), PARSED.field("position")])
+
+PAYMENTS = pa.schema(
+    [field for field in PARSED if field.name not in ("payload", "reason")]
+    + [pa.field(name, pa.float64()) for name in FEATURE_NAMES]
+)
+"""Valid payments that arrive for the first time: address, columns, features."""
+
+REJECTED = pa.schema(
+    [PARSED.field(n) for n in ("source", "position", "payload", "reason", "received_at")]
+)
+"""Payloads that are no valid payment, with the reason."""
+
+Output = dict[str, Any]
+"""Values of ``jobs.card_memory.OPERATOR_OUTPUT``."""
+
+_SECOND_KEY = "fraud-detector-1"
+
+
+def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, bytes]]:
+    """Blocks and the keys of the state that they go to: each row in the block of its card, from 0
+    on; the identifier of each valid payment in the block of its `trans_num`, below 0.
+
+    Args:
+        parsed: ``jobs.parse.PARSED``, or as much of it as is to be remembered.
+    """
+    is_valid = pc.is_null(parsed["reason"]).to_numpy()
+    identity = _identities(parsed, is_valid)
+    marked = pa.table({name: parsed[name] for name in parsed.column_names} | identity)
+    keys = np.where(is_valid, identity["card"], identity["high"])
+    for bucket, rows in split(marked, _bucket_of(keys, buckets)):
+        yield bucket, to_block(rows)
+    thin = marked.select([*ADDRESSES.names, "received_at", "high", "low"])
+    named = is_valid & identity["has_identity"]
+    keys = identity["high"][named]
+    for bucket, rows in split(thin.filter(pa.array(named)), -1 - _bucket_of(keys, buckets)):
+        yield bucket, to_block(rows)
+
+
+def _bucket_of(hashes: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
+    return np.asarray((hashes.view(np.uint64) % np.uint64(buckets)).astype(np.int64))
+
+
+def _identities(parsed: pa.Table, is_valid: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """The hashes of each row. A rejected payload with a `trans_num` is identified by itself."""
+    names = pc.if_else(pa.array(is_valid), parsed["trans_num"], parsed["payload"])
+    return identity_hashes(_objects(names), _objects(parsed["cc_num"])) | {
+        "has_identity": pc.is_valid(parsed["trans_num"]).to_numpy()
+    }
+
+
+def identity_hashes(
+    names: npt.NDArray[np.object_], cards: npt.NDArray[np.object_]
+) -> dict[str, npt.NDArray[np.int64]]:
+    """``high``, ``low`` (see ``jobs.first_arrival``) and ``card``, the hash of the card number."""
+    card = text_hash(cards)
+    low = (text_hash(names, _SECOND_KEY) ^ card) & 0xFFFFFFFF
+    return {"high": text_hash(names), "low": low, "card": card}
+
+
+def _objects(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def judge_cards(arrived: pa.Table, bucket: Bucket, horizon_seconds: int) -> tuple[Output, Chunk]:
+    """Which rows of a bucket of cards arrive for the first time, and the features of the payments
+    among them.
+
+    Args:
+        arrived: rows of ``cut_into_buckets``, in order of arrival.
+        horizon_seconds: how long an identifier is remembered.
+
+    Returns:
+        What goes out, and what is to be remembered.
+    """
+    identified = arrived["has_identity"].to_numpy()
+    identifiers = identifiers_of(arrived)
+    is_first = ~identified | (first_in(identifiers) & ~bucket.seen(identifiers, horizon_seconds)[0])
+    is_valid = pc.is_null(arrived["reason"]).to_numpy()
+    payments = arrived.filter(pa.array(is_first & is_valid))
+    rejected = arrived.filter(pa.array(is_first & ~is_valid))
+    arrays = arrays_of_table(payments)
+    history = bucket.history(np.unique(arrays["card"]))
+    features, records = compute_features(arrays, history)
+    output: Output = {"received": len(arrived), "valid": len(payments), "invalid": len(rejected)}
+    if len(payments):
+        columns = {name: payments[name] for name in PAYMENTS.names if name not in features}
+        output["payments"] = to_block(pa.table(columns | features, schema=PAYMENTS))
+    if len(rejected):
+        output["rejected"] = to_block(rejected.select(REJECTED.names))
+    return output, Chunk(records, identifiers.take(is_first & identified))
+
+
+def judge_identifiers(
+    arrived: pa.Table, bucket: Bucket, horizon_seconds: int
+) -> tuple[Output, Chunk]:
+    """Which payments have a `trans_num` that another card used before.
+
+    Args, returns: as ``judge_cards``.
+    """
+    identifiers = identifiers_of(arrived)
+    known, elsewhere = bucket.seen(identifiers, horizon_seconds)
+    is_taken = (elsewhere & ~known) | ~first_card_in(identifiers)
+    chunk = Chunk(Records.empty(), identifiers.take(first_in(identifiers) & ~known & ~is_taken))
+    if not is_taken.any():
+        return {}, chunk
+    taken = arrived.select(ADDRESSES.names).filter(pa.array(is_taken))
+    return {"received": 0, "valid": 0, "invalid": 0, "duplicates": to_block(taken)}, chunk
+
+
+def to_chunk(arrived: pa.Table) -> Chunk:
+    """All payments, or identifiers, of a bucket as they are remembered.
+
+    Args:
+        arrived: rows of ``cut_into_buckets``, in order of arrival, each the first of its kind.
+    """
+    is_payments = "cc_num" in arrived.column_names
+    records = records_of(arrays_of_table(arrived)) if is_payments else Records.empty()
+    return Chunk(records, identifiers_of(arrived))
+
+
+def identifiers_of(arrived: pa.Table) -> Identifiers:
+    """The identifiers in ``high``, ``low`` and ``received_at``."""
+    seconds = arrived["received_at"].to_numpy().astype("datetime64[s]").astype(np.int64)
+    return Identifiers(
+        arrived["high"].to_numpy(),
+        arrived["low"].to_numpy().astype(np.uint32),
+        seconds.astype(np.uint32),
+    )

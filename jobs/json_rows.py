@@ -1,0 +1,70 @@
+"""Many JSON objects at once, as Arrow columns: ten times as fast as one after the other.
+
+The quick way reads a block of texts in C++ and takes only what is beyond doubt: exactly one object
+a text, every field of the type that is asked for. Where a block has anything else in it, it is cut
+up until what does not fit stands apart; that is for the caller to judge, one by one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+_PARTS = 8
+_FEWEST = 64  # a block as small as this is not cut any further
+
+
+def read_objects(
+    texts: pa.StringArray, schemas: Sequence[pa.Schema]
+) -> tuple[pa.Table, npt.NDArray[np.intp]]:
+    """Read the texts that are JSON objects with the fields of one of ``schemas``.
+
+    Args:
+        texts: one object each, without NULLs.
+        schemas: fields and types; tried in turn for each block. A field that is absent or null
+            reads as NULL, other fields are passed over.
+
+    Returns:
+        A table of the first schema's columns (cast to its types where another schema fitted), and
+        the places of its rows in ``texts``.
+    """
+    tables: list[pa.Table] = []
+    places: list[npt.NDArray[np.intp]] = []
+    # Two objects in one text, and none in another, would be taken for one each.
+    is_likely = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
+    is_likely = pc.and_(is_likely, pc.invert(pc.match_substring(texts, "\n")))
+    likely = np.flatnonzero(is_likely.to_numpy(zero_copy_only=False))
+    pending = [likely] if len(likely) else []
+    while pending:
+        block = pending.pop()
+        whole = texts if len(block) == len(texts) else texts.take(pa.array(block))
+        table = next((t for schema in schemas if (t := _read(whole, schema)) is not None), None)
+        if table is not None:
+            tables.append(table.cast(schemas[0]))
+            places.append(block)
+        elif len(block) > _FEWEST:
+            pending += [part for part in np.array_split(block, _PARTS) if len(part)]
+    if not tables:
+        return schemas[0].empty_table(), np.empty(0, np.intp)
+    return pa.concat_tables(tables), np.concatenate(places)
+
+
+def _read(texts: pa.StringArray, schema: pa.Schema) -> pa.Table | None:
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    joined = pc.binary_join(whole, "\n")[0].as_buffer()
+    try:
+        table = pyarrow.json.read_json(
+            pa.BufferReader(joined),
+            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(joined) + 1),
+            parse_options=pa.json.ParseOptions(
+                explicit_schema=schema,
+                newlines_in_values=False,
+                unexpected_field_behavior="ignore",
+            ),
+        )
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return table if len(table) == len(texts) else None

@@ -1,0 +1,77 @@
+"""What a new checkpoint remembers from the start: the payments that `transactions` holds, and those
+of CSV files.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from conf.settings import Settings
+from ingest.payment_files import read_payments
+from jobs.arrivals import cut_into_buckets, to_chunk
+from jobs.blocks import join_blocks
+from jobs.card_memory import KEYED_BLOCK, keyed_blocks
+from jobs.history import MOST_DAYS
+from jobs.tables import read_table
+
+_REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "event_time")
+
+
+def past_chunks(spark: SparkSession, settings: Settings) -> DataFrame | None:
+    """The past as chunks of the operator's state (``KEYED_BLOCK``), one a bucket; None where there
+    is no past.
+
+    Raises:
+        ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
+    """
+    known = _known_payments(spark, settings)
+    payments = _from_files(spark, settings, known) if settings.score.history else known
+    if payments.isEmpty():
+        return None
+    buckets = settings.score.buckets
+
+    def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for key, block in cut_into_buckets(pa.Table.from_batches([batch]), buckets):
+                yield keyed_blocks([(key, block)])
+
+    def merge(blocks: pa.Table) -> pa.Table:
+        payments = join_blocks(block.as_buffer() for block in blocks["block"])
+        ordered = payments.sort_by([("source", "ascending"), ("position", "ascending")])
+        merged = keyed_blocks([(blocks["bucket"][0].as_py(), to_chunk(ordered).to_bytes())])
+        return pa.Table.from_batches([merged])
+
+    return payments.mapInArrow(cut, KEYED_BLOCK).groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
+
+
+def _known_payments(spark: SparkSession, settings: Settings) -> DataFrame:
+    payments = read_table(spark, settings.warehouse, "transactions")
+    newest = payments.agg(F.max("ingested_at").alias("newest"))
+    days = max(settings.score.seen_days, MOST_DAYS) + 1
+    return (
+        payments.crossJoin(F.broadcast(newest))
+        .where(F.col("ingested_at") >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
+        .transform(_as_parsed, F.col("ingested_at"))
+    )
+
+
+def _from_files(spark: SparkSession, settings: Settings, known: DataFrame) -> DataFrame:
+    """The payments of the files, which come before all others, and the known ones."""
+    files = read_payments(*settings.score.history)
+    now = datetime.now(UTC)
+    files = files.assign(source="", position=range(len(files)))[list(_REMEMBERED)]
+    earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
+    return earlier.unionByName(known)
+
+
+def _as_parsed(payments: DataFrame, received_at: Column) -> DataFrame:
+    nothing = F.lit(None).cast("string")
+    return payments.select(
+        *_REMEMBERED,
+        received_at.alias("received_at"),
+        nothing.alias("payload"),
+        nothing.alias("reason"),
+    )

@@ -1,0 +1,137 @@
+"""Windows over the past of each payment, for all payments of many cards in one pass.
+
+Card and time make one sorted key, so that the bounds of every window are binary searches and sums
+are differences of running sums. All sums are of integers: the same history gives the same bits,
+whatever else lies in the arrays.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from jobs.column_arrays import Places
+from jobs.history import MOST_PAYMENTS, Integers, Records
+
+Floats = npt.NDArray[np.float64]
+
+SECOND = 1000
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
+_TIME_BITS = 43  # milliseconds until 2200 take 43 bits, which leaves room for a million cards
+_MOST_CARDS = 2 ** (63 - _TIME_BITS)
+
+Column = Callable[[Records], Integers]
+"""An integer for each remembered payment, to be summed or compared."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some of the earlier payments of each new one: places ``low`` to ``high`` (exclusive) in the
+    past's records.
+    """
+
+    past: "Past"
+    low: Places
+    high: Places
+
+    def count(self) -> Floats:
+        """How many."""
+        return (self.high - self.low).astype(np.float64)
+
+    def sum(self, column: Column) -> Integers:
+        """The sum of ``column``; 0 where there is none."""
+        running = self.past.running_sum(column)
+        return running[self.high] - running[self.low]
+
+    def largest(self, column: Column) -> Floats:
+        """The largest of ``column``; NaN where there is none."""
+        values = np.append(self.past.values(column), np.int64(0))  # `high` may be the end
+        bounds = np.stack([self.low, np.maximum(self.high, self.low)], axis=1).ravel()
+        found = np.maximum.reduceat(values, bounds)[::2] if len(bounds) else values[:0]
+        return np.where(self.high > self.low, found.astype(np.float64), np.nan)
+
+
+class Past:
+    """The earlier payments of new ones whose times, card by card, do not run backwards.
+
+    Args:
+        history: what is remembered of the new payments' cards, in order.
+        new: the new payments, in order.
+    """
+
+    def __init__(self, history: Records, new: Records) -> None:
+        cards = np.unique(new.card)
+        if len(cards) > _MOST_CARDS:
+            raise ValueError(f"{len(cards)} cards in one pass, expected at most {_MOST_CARDS}")
+        keys = [
+            (np.searchsorted(cards, part.card) << _TIME_BITS) + part.time for part in (history, new)
+        ]
+        key = np.concatenate(keys)
+        # History comes first among equals; a stable sort of two sorted runs is a merge.
+        order = np.argsort(key, kind="stable")
+        self.records = Records.join([history, new]).take(order)
+        self.new = new
+        self._key = key[order]
+        self._new_key = keys[1]
+        place = np.empty(len(order), np.intp)
+        place[order] = np.arange(len(order))
+        self.place: Places = place[len(history) :]
+        self._first = self._first_remembered(history, new)
+        self._spans: dict[object, Span] = {}
+        self._sums: dict[Column, Integers] = {}
+        self._values: dict[Column, Integers] = {}
+
+    def _first_remembered(self, history: Records, new: Records) -> Places:
+        """The place of the earliest payment that each new one still sees."""
+        start = np.searchsorted(self.records.card, new.card, side="left")
+        known = np.searchsorted(history.card, new.card, side="right") - np.searchsorted(
+            history.card, new.card, side="left"
+        )
+        arrived = known + np.arange(len(new)) - np.searchsorted(new.card, new.card, side="left")
+        first = start + np.maximum(arrived - MOST_PAYMENTS, 0)
+        return np.asarray(np.minimum(first, self.place))
+
+    def running_sum(self, column: Column) -> Integers:
+        """Sums of ``column`` before each place, and of all at the end: int64 of shape (m + 1,)."""
+        if column not in self._sums:
+            self._sums[column] = np.concatenate(
+                [np.zeros(1, np.int64), np.cumsum(self.values(column))]
+            )
+        return self._sums[column]
+
+    def values(self, column: Column) -> Integers:
+        """``column`` of all records in this pass: int64 of shape (m,)."""
+        if column not in self._values:
+            self._values[column] = column(self.records).astype(np.int64, copy=False)
+        return self._values[column]
+
+    def within(self, milliseconds: int) -> Span:
+        """Earlier payments less than ``milliseconds`` old: event times in (t - window, t]."""
+        return self._span(("within", milliseconds), self._new_key - milliseconds, "right", None)
+
+    def since_midnight(self, days_back: int = 0) -> Span:
+        """Earlier payments of the same UTC day, or of the day ``days_back`` before."""
+        midnight = self._new_key - self.new.time % DAY - days_back * DAY
+        end = midnight + DAY if days_back else None
+        return self._span(("day", days_back), midnight, "left", end)
+
+    def _span(self, name: object, low_key: Integers, side: str, end_key: Integers | None) -> Span:
+        if name not in self._spans:
+            low = np.searchsorted(self._key, low_key, side=side)  # type: ignore[call-overload]
+            low = np.maximum(low, self._first)
+            high = self.place
+            if end_key is not None:
+                high = np.minimum(np.searchsorted(self._key, end_key, side="left"), self.place)
+                high = np.maximum(high, low)
+            self._spans[name] = Span(self, np.minimum(low, self.place), high)
+        return self._spans[name]
+
+    def back(self, steps: int, column: Column) -> Floats:
+        """``column`` of the payment ``steps`` before, by event time; NaN where there is none."""
+        place = self.place - steps
+        exists = place >= self._first
+        found = self.values(column)[np.where(exists, place, 0)].astype(np.float64)
+        return np.where(exists, found, np.nan)
