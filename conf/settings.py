@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -127,9 +127,22 @@ class TrainSettings(_Section):
 
     seed: int = 1
     test_share: float = Field(0.2, gt=0, lt=1, description="last part of the time, for the metrics")
-    min_precision: Probability = Field(
-        0.9, description="the threshold is the lowest one that keeps this precision"
+    threshold_rule: Literal["costs", "alerts_per_day", "precision"] = Field(
+        "costs",
+        description="what the threshold is chosen by, on the last part of the time. `costs`: what "
+        "missed frauds and looks at hits cost; the default, as it needs one figure that a team "
+        "knows, and does not shift where the files hold only some of the live payments",
     )
+    look_cost_usd: float = Field(
+        10.0, ge=0, description="price of a look at a hit: ten minutes at 60 USD an hour"
+    )
+    alerts_per_day: float = Field(
+        20.0, gt=0, description="`alerts_per_day`: at most so many hits, mean over calendar days"
+    )
+    min_precision: Probability = Field(
+        0.9, description="`precision`: the lowest threshold that keeps this precision"
+    )
+    card_precision_k: int = Field(10, ge=1, description="cards a day in `card_precision_at_k`")
 
 
 class DemoSettings(_Section):

@@ -9,11 +9,8 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.models import Model
-from sklearn.metrics import average_precision_score, roc_auc_score
 from threadpoolctl import threadpool_limits
 
 import training.evaluate
@@ -25,26 +22,17 @@ from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments
 from jobs.features import FEATURE_NAMES
 from tests.conftest import PROJECT, payment, save_code_model
+from tests.test_metrics import EVALUATION
 from training.fit import TrainingError, fingerprint, train_model
-from training.metrics import at_threshold, choose_threshold, evaluation, recall_at_precision
+from training.metrics import evaluation, judged_payments
 from training.pipeline import MODEL_COLUMNS
 from training.registry import register
+from training.thresholds import choose_threshold
 from training.versions import load_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 CHAMPION = "models:/fraud@champion"
-EVALUATION = [
-    "rows", "frauds", "average_precision", "roc_auc", "recall_at_precision_90", "threshold",
-    "precision", "recall",
-]  # fmt: skip
-judgements = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=20)
-
-
-def arrays(rows):
-    """``rows``: (label, score) each."""
-    labels, scores = zip(*rows, strict=True)
-    return np.array(labels, bool), np.array(scores, float)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,74 +40,6 @@ def _one_thread():
     """Threads that wait for one another spin: many times slower where a core is busy."""
     with threadpool_limits(1):
         yield
-
-
-# --- measures -------------------------------------------------------------------------------------
-
-
-def test_the_measures_by_hand():
-    labels, scores = arrays([(0, 0.1), (0, 0.4), (1, 0.35), (1, 0.8)])
-    measured = evaluation(labels, scores, 0.35)
-    assert list(measured) == EVALUATION
-    assert measured["rows"] == 4
-    assert measured["frauds"] == 2
-    assert measured["average_precision"] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert measured["roc_auc"] == 0.75  # 3 of 4 pairs in the right order
-    assert measured["recall_at_precision_90"] == 0.5
-    assert measured["precision"] == pytest.approx(2 / 3)
-    assert measured["recall"] == 1
-
-
-@given(judgements)
-def test_the_measures_are_those_of_scikit_learn(rows):
-    labels, scores = arrays(rows)
-    measured = evaluation(labels, scores, 3.0)
-    if labels.all() or not labels.any():
-        assert measured["average_precision"] is measured["roc_auc"] is None
-        assert measured["recall_at_precision_90"] is None
-    else:
-        assert measured["average_precision"] == average_precision_score(labels, scores)
-        assert measured["roc_auc"] == roc_auc_score(labels, scores)
-    json.dumps(measured, allow_nan=False)
-
-
-def every_threshold(labels, scores):
-    return [(t, *at_threshold(labels, scores, t)) for t in sorted(set(scores))]
-
-
-@given(judgements, st.sampled_from([0.0, 0.4, 0.5, 0.9, 1.0]))
-def test_the_threshold_is_the_lowest_that_keeps_the_precision(rows, precision):
-    labels, scores = arrays([*rows, (True, 3)])
-    cuts = every_threshold(labels, scores)
-    keeping = [(t, recall) for t, hits, recall in cuts if hits >= precision and recall > 0]
-    chosen = choose_threshold(labels, scores, precision)
-    if keeping:
-        assert chosen == keeping[0][0]
-        assert recall_at_precision(labels, scores, precision) == max(
-            recall for _, recall in keeping
-        )
-    else:
-        f1 = {t: 2 * p * r / (p + r) if p + r else 0 for t, p, r in cuts}
-        assert f1[chosen] == pytest.approx(max(f1.values()))
-        assert recall_at_precision(labels, scores, precision) == 0
-
-
-def test_a_threshold_where_all_scores_are_equal():
-    labels, scores = arrays([(0, 0.25), (1, 0.25), (0, 0.25)])
-    assert choose_threshold(labels, scores, 0.9) == 0.25
-    assert choose_threshold(labels, scores, 0.1) == 0.25
-
-
-def test_a_score_at_the_threshold_is_a_hit():
-    labels, scores = arrays([(1, 0.5), (0, 0.49)])
-    assert at_threshold(labels, scores, 0.5) == (1, 1)
-    assert at_threshold(labels, scores, 0.6) == (0, 0)
-    assert at_threshold(~labels, np.zeros(2), 0.5) == (0, 0)
-
-
-def test_no_rows_have_measures():
-    measured = evaluation(np.empty(0, bool), np.empty(0), 0.5)
-    assert (measured["rows"], measured["roc_auc"], measured["precision"]) == (0, None, 0)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -151,7 +71,7 @@ def trained(payments):
 def test_the_same_payments_give_the_same_model_to_the_bit(payments, trained):
     again = train_model(payments.sample(frac=1, random_state=2), TrainSettings())
     assert again.threshold == trained.threshold
-    assert again.test_scores.tobytes() == trained.test_scores.tobytes()
+    assert again.judged.scores.tobytes() == trained.judged.scores.tobytes()
     assert again.metrics == trained.metrics
     assert again.parameters == trained.parameters
     columns = training.fit.model_columns(payments)
@@ -168,7 +88,7 @@ def test_the_last_part_of_the_time_judges(payments, trained):
     ordered = payments.sort_values(["event_time", "trans_num"])
     last = ordered.tail(trained.parameters["test_rows"])
     assert len(last) == pytest.approx(0.2 * len(payments), abs=1)
-    assert (trained.test_labels == (last["is_fraud"] == 1)).all()
+    assert (trained.judged.labels == (last["is_fraud"] == 1)).all()
     assert last["event_time"].min() >= ordered.head(len(ordered) - len(last))["event_time"].max()
 
 
@@ -177,8 +97,8 @@ def test_the_judged_model_never_saw_the_last_part(payments, trained):
     split = len(ordered) - trained.parameters["test_rows"]
     ordered.loc[split:, "is_fraud"] = 1 - ordered.loc[split:, "is_fraud"]
     other = train_model(ordered, TrainSettings())
-    assert other.test_scores.tobytes() == trained.test_scores.tobytes()
-    assert (other.test_labels != trained.test_labels).all()
+    assert other.judged.scores.tobytes() == trained.judged.scores.tobytes()
+    assert (other.judged.labels != trained.judged.labels).all()
 
 
 def test_the_truth_is_no_input(payments, trained):
@@ -186,6 +106,21 @@ def test_the_truth_is_no_input(payments, trained):
     lied = payments.assign(is_fraud=1 - payments["is_fraud"])
     columns = [training.fit.model_columns(rows.head(500)) for rows in (payments, lied)]
     pd.testing.assert_frame_equal(*columns)
+
+
+@pytest.mark.parametrize("rule", ["alerts_per_day", "precision"])
+def test_the_settings_choose_the_threshold(payments, trained, monkeypatch, rule):
+    monkeypatch.setenv("FRAUD_TRAIN__THRESHOLD_RULE", rule)
+    monkeypatch.setenv("FRAUD_TRAIN__ALERTS_PER_DAY", "0.4")
+    settings = load_settings(PROJECT / "conf" / "local.toml").train
+    other = train_model(payments, settings)
+    assert other.threshold == choose_threshold(trained.judged, settings) > trained.threshold
+    assert other.metrics == evaluation(trained.judged, other.threshold, settings)
+    measured, bound = {
+        "alerts_per_day": (0.4 - other.metrics["alerts_per_day"], 0.1),
+        "precision": (other.metrics["precision"] - 0.9, 0.1),
+    }[rule]
+    assert 0 <= measured <= bound
 
 
 @pytest.mark.parametrize(
@@ -283,12 +218,18 @@ def test_the_run_tells_how_the_version_came_to_be(described, payments, trained):
     assert run.data.params == {name: str(value) for name, value in expected.items()}
     assert run.data.metrics == trained.metrics
     assert {"seed", "rows", "first_event", "last_event", "trees_max_iter"} <= set(run.data.params)
+    assert run.data.params["threshold_rule"] == "costs"
+    assert run.data.params["look_cost_usd"] == "10.0"
+    assert {"money_saved_usd", "expected_calibration_error"} <= set(run.data.metrics)
 
 
 def test_the_run_has_its_plots(described, client):
     run, _ = described
     plots = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
-    assert plots == {"plots/precision_recall.png", "plots/confusion_matrix.png"}
+    assert plots == {
+        f"plots/{name}.png"
+        for name in ("precision_recall", "confusion_matrix", "reliability", "money")
+    }
 
 
 def test_the_model_carries_what_travels_with_it(described, payments, trained):
@@ -353,7 +294,8 @@ def test_evaluate_prints_one_line(prints, files, trained):
     assert told["rows"] == len(later)
     assert told["frauds"] == later["is_fraud"].sum()
     scores = trained.model.predict_proba(training.fit.model_columns(later))[:, 1]
-    assert told == evaluation((later["is_fraud"] == 1).to_numpy(), scores, trained.threshold)
+    judged = judged_payments(later, scores)
+    assert told == evaluation(judged, trained.threshold, TrainSettings())
 
 
 def test_evaluate_takes_several_files_a_version_and_a_history(prints, files):
@@ -370,7 +312,7 @@ def test_evaluate_of_a_file_without_payments(prints, files, tmp_path):
     empty = tmp_path / "empty.csv"
     empty.write_text(files[0].open().readline())
     told = prints(training.evaluate, "--model-uri", CHAMPION, "--data", empty)
-    assert (told["rows"], told["average_precision"]) == (0, None)
+    assert (told["rows"], told["average_precision"], told["alerts_per_day"]) == (0, None, None)
 
 
 def as_json(row, tmp_path, **changes):
@@ -504,3 +446,10 @@ def test_training_without_frauds_is_told(fails, payments, tmp_path):
     path = tmp_path / "genuine.csv"
     payments[payments["is_fraud"] == 0].drop(columns="event_time").to_csv(path)
     assert "needs frauds and genuine payments" in fails(training.train, "--data", path)
+
+
+def test_a_threshold_that_cannot_be_is_told(fails, files, monkeypatch):
+    certain = lambda model, columns: np.ones(len(columns))  # noqa: E731
+    monkeypatch.setattr(training.fit, "fraud_probability", certain)
+    monkeypatch.setenv("FRAUD_TRAIN__THRESHOLD_RULE", "alerts_per_day")
+    assert "raise it, or choose another" in fails(training.train, "--data", files[0])

@@ -11,7 +11,7 @@ import sys
 from conf.settings import settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from jobs.model import ModelRefused
-from training.metrics import evaluation
+from training.metrics import evaluation, judged_payments
 from training.versions import VersionNotFound, load_judge
 
 
@@ -29,8 +29,8 @@ def main() -> int:
         scores = judge.scores(payments, history)
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:
         stop(str(error))
-    labels = payments["is_fraud"].to_numpy() == 1
-    print(json.dumps(evaluation(labels, scores, judge.threshold)))
+    judged = judged_payments(payments, scores)
+    print(json.dumps(evaluation(judged, judge.threshold, settings.train)))
     return 0
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from conf.settings import TrainSettings
-from training.metrics import Floats, Labels, choose_threshold, evaluation
+from training.metrics import Floats, JudgedPayments, evaluation, judged_payments
 from training.pipeline import make_classifier, model_columns
+from training.thresholds import choose_threshold
 
 
 class TrainingError(ValueError):
@@ -19,15 +20,14 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model fitted on all payments; the metrics, labels and scores are those of a model that
-    was fitted on the first part of the time and judged on the last.
+    """The model fitted on all payments; the threshold, the metrics and the judged payments are
+    those of a model that was fitted on the first part of the time and judged on the last.
     """
 
     model: Pipeline
     threshold: float
     metrics: dict[str, Any]
-    test_labels: Labels
-    test_scores: Floats
+    judged: JudgedPayments
     parameters: dict[str, Any]
 
 
@@ -36,6 +36,7 @@ def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel
 
     Raises:
         TrainingError: one part of the time split lacks frauds or genuine payments.
+        training.thresholds.NoThreshold: no threshold does what the settings ask for.
     """
     ordered = payments.sort_values(["event_time", "trans_num"], ignore_index=True)
     columns, labels = model_columns(ordered), ordered["is_fraud"].to_numpy() == 1
@@ -47,16 +48,15 @@ def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel
                 f"{int(part.sum())} of them frauds: training needs frauds and genuine payments in "
                 "both parts; give it more data"
             )
-    judged = make_classifier(settings.seed).fit(columns[:split], labels[:split])
-    scores = fraud_probability(judged, columns[split:])
-    threshold = choose_threshold(labels[split:], scores, settings.min_precision)
+    first = make_classifier(settings.seed).fit(columns[:split], labels[:split])
+    judged = judged_payments(ordered[split:], fraud_probability(first, columns[split:]))
+    threshold = choose_threshold(judged, settings)
     final = make_classifier(settings.seed).fit(columns, labels)
     return TrainedModel(
         model=final,
         threshold=threshold,
-        metrics=evaluation(labels[split:], scores, threshold),
-        test_labels=labels[split:],
-        test_scores=scores,
+        metrics=evaluation(judged, threshold, settings),
+        judged=judged,
         parameters=_parameters(ordered, settings, split, final),
     )
 
@@ -84,8 +84,7 @@ def _parameters(
         "first_event": ordered["event_time"].iloc[0].isoformat(),
         "last_event": ordered["event_time"].iloc[-1].isoformat(),
         "test_rows": len(ordered) - split,
-        "seed": settings.seed,
-        "min_precision": settings.min_precision,
+        **settings.model_dump(),
         **{
             f"trees_{name}": getattr(trees, name)
             for name in ("max_iter", "learning_rate", "max_leaf_nodes", "l2_regularization")

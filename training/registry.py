@@ -1,10 +1,7 @@
 """What a training run leaves in MLflow: the run, the registered version, the alias."""
 
-import tempfile
 from pathlib import Path
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import mlflow
 import mlflow.sklearn
 import pandas as pd
@@ -13,15 +10,14 @@ import skops
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
-from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 
 from conf.settings import RegistrySettings
 from jobs.features import FEATURE_NAMES
 from jobs.model import THRESHOLD_KEY
 from training.fit import TrainedModel, fraud_probability
+from training.metrics import cents
 from training.pipeline import TRUSTED_TYPES, model_columns
-
-mpl.use("Agg")
+from training.plots import plots
 
 EXAMPLE_ROWS = 5
 
@@ -95,22 +91,6 @@ def _log_model(
 
 
 def _log_plots(trained: TrainedModel) -> None:
-    curve = PrecisionRecallDisplay.from_predictions(
-        trained.test_labels, trained.test_scores, name="last part of the time"
-    )
-    curve.ax_.axvline(trained.metrics["recall"], linestyle=":", color="grey")
-    curve.ax_.set_title(f"Precision and recall; dotted: threshold {trained.threshold:.3g}")
-    matrix = ConfusionMatrixDisplay.from_predictions(
-        trained.test_labels,
-        trained.test_scores >= trained.threshold,
-        display_labels=["genuine", "fraud"],
-        colorbar=False,
-        values_format="d",
-    )
-    matrix.ax_.set_title(f"At the threshold {trained.threshold:.3g}")
-    with tempfile.TemporaryDirectory() as folder:
-        for display, name in ((curve, "precision_recall"), (matrix, "confusion_matrix")):
-            path = Path(folder) / f"{name}.png"
-            display.figure_.savefig(path, dpi=120, bbox_inches="tight")
-            mlflow.log_artifact(str(path), "plots")
-            plt.close(display.figure_)
+    look_cost = cents(trained.parameters["look_cost_usd"])
+    for name, figure in plots(trained.judged, trained.threshold, look_cost):
+        mlflow.log_figure(figure, f"plots/{name}.png", save_kwargs={"dpi": 120})

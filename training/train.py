@@ -15,6 +15,7 @@ from ingest.payment_files import PaymentFileError, read_payments
 from jobs.run import log_to_stderr
 from training.fit import TrainingError, fingerprint, train_model
 from training.registry import register
+from training.thresholds import NoThreshold
 
 log = logging.getLogger("training.train")
 
@@ -29,24 +30,28 @@ def main() -> int:
         payments = read_payments(*arguments.data)
         log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
         trained = train_model(payments, settings.train)
-    except (PaymentFileError, TrainingError) as error:
+    except (PaymentFileError, TrainingError, NoThreshold) as error:
         stop(str(error))
     try:
         version = register(trained, payments, fingerprint(payments), settings.registry)
     except MlflowException as error:
         stop(f"the model could not be registered at {settings.registry.tracking_uri}: {error}")
-    metrics = ", ".join(
-        f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.3f}"
-        for name, value in trained.metrics.items()
-        if value is not None
-    )
     log.info(
         "registered %s v%s; judged on the last part of the time: %s",
         settings.registry.model_name,
         version,
-        metrics,
+        ", ".join(
+            f"{name} {_readable(value)}"
+            for name, value in trained.metrics.items()
+            if value is not None
+        ),
     )
     return 0
+
+
+def _readable(value: float) -> str:
+    """Counts and thousands of dollars whole, the others with three significant digits."""
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:#.3g}"
 
 
 if __name__ == "__main__":
