@@ -13,13 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from jobs.history import Records, forget
-from jobs.windows import HOUR, SECOND, Floats, Past
+from jobs.history import Integers, Records, forget
+from jobs.windows import DAY, HOUR, SECOND, Floats, Past
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius R1, IUGG
 DAYS_A_YEAR = 365.2425  # mean length of a Gregorian year
+NIGHT_BEGINS, NIGHT_ENDS = 22, 4  # hours, UTC
+_SIZES_CENTS = np.rint(100 * np.exp(np.linspace(0, np.log(3000), 28))).astype(np.int64)
 
 FEATURE_INPUTS = (
     "cc_num", "category", "event_time", "amt", "dob", "lat", "long", "merch_lat", "merch_long",
@@ -113,8 +115,62 @@ def home_to_merchant_km(payments: Payments) -> Floats:
     return np.asarray(2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(chord, 1.0))))
 
 
-def _cents(records: Records) -> npt.NDArray[np.int64]:
-    return records.cents
+@_feature(unit="kind (a code)")
+def payment_kind(payments: Payments) -> Floats:
+    """Category, size of the amount and part of the day as one code; a model learns what it means.
+
+    The code is 64 times the category's, plus twice the number of the amount's class (28 bounds
+    from 1 to 3,000 US dollars, each 1.35 times the one before), plus 1 between 22:00 and 04:00.
+    """
+    return kind_of(payments.past.new).astype(np.float64)
+
+
+@_feature(unit="payments", window="today (UTC)")
+def payment_count_by_card_today(payments: Payments) -> Floats:
+    """Earlier payments of the card on the same day."""
+    return payments.past.since_midnight().count()
+
+
+@_feature(unit="payments", window="yesterday (UTC)")
+def payment_count_by_card_yesterday(payments: Payments) -> Floats:
+    """Payments of the card on the day before."""
+    return payments.past.since_midnight(days_back=1).count()
+
+
+@_feature(unit="kind (a code)", window="today (UTC)")
+def payment_kind_by_card_today_1(payments: Payments) -> Floats:
+    """Kind of the card's last payment of the same day; missing where there is none."""
+    return payments.past.since_midnight().back(1, kind_of)
+
+
+@_feature(unit="kind (a code)", window="today (UTC)")
+def payment_kind_by_card_today_2(payments: Payments) -> Floats:
+    """Kind of the card's last payment but one of the same day; missing where there is none."""
+    return payments.past.since_midnight().back(2, kind_of)
+
+
+@_feature(unit="kind (a code)", window="today (UTC)")
+def payment_kind_by_card_today_3(payments: Payments) -> Floats:
+    """Kind of the card's last payment but two of the same day; missing where there is none."""
+    return payments.past.since_midnight().back(3, kind_of)
+
+
+@_feature(unit="kind (a code)", window="yesterday (UTC)")
+def payment_kind_by_card_yesterday_1(payments: Payments) -> Floats:
+    """Kind of the card's last payment of the day before; missing where there is none."""
+    return payments.past.since_midnight(days_back=1).back(1, kind_of)
+
+
+@_feature(unit="kind (a code)", window="yesterday (UTC)")
+def payment_kind_by_card_yesterday_2(payments: Payments) -> Floats:
+    """Kind of the card's last payment but one of the day before; missing where there is none."""
+    return payments.past.since_midnight(days_back=1).back(2, kind_of)
+
+
+@_feature(unit="seconds", window="all that is remembered")
+def seconds_since_previous_by_card(payments: Payments) -> Floats:
+    """Time since the card's previous payment; missing where none is remembered."""
+    return (payments.past.new.time - payments.past.all().back(1, _time)) / SECOND
 
 
 @_feature(unit="payments", window="24 h")
@@ -129,10 +185,44 @@ def amount_usd_sum_by_card_24h(payments: Payments) -> Floats:
     return payments.past.within(24 * HOUR).sum(_cents) / 100
 
 
-@_feature(unit="seconds", window="32 days")
-def seconds_since_previous_by_card(payments: Payments) -> Floats:
-    """Time since the card's previous payment; missing where none is remembered."""
-    return (payments.past.new.time - payments.past.back(1, lambda records: records.time)) / SECOND
+@_feature(unit="payments", window="48 h")
+def payment_count_at_night_by_card_48h(payments: Payments) -> Floats:
+    """Earlier payments of the card between 22:00 and 04:00."""
+    return payments.past.within(48 * HOUR).sum(is_at_night).astype(np.float64)
+
+
+@_feature(unit="payments", window="30 days")
+def payment_count_by_card_30d(payments: Payments) -> Floats:
+    """Earlier payments of the card."""
+    return payments.past.within(30 * DAY).count()
+
+
+@_feature(unit="US dollars", window="30 days")
+def amount_usd_mean_by_card_30d(payments: Payments) -> Floats:
+    """Mean amount of the card's earlier payments; missing where there are none."""
+    span = payments.past.within(30 * DAY)
+    count = span.count()
+    return np.where(count > 0, span.sum(_cents) / np.maximum(count, 1), np.nan) / 100
+
+
+def _cents(records: Records) -> Integers:
+    return records.cents
+
+
+def _time(records: Records) -> Integers:
+    return records.time
+
+
+def is_at_night(records: Records) -> Integers:
+    """1 between 22:00 and 04:00 (UTC), else 0: int64 of shape (n,)."""
+    hour = records.time // HOUR % 24
+    return ((hour >= NIGHT_BEGINS) | (hour < NIGHT_ENDS)).astype(np.int64)
+
+
+def kind_of(records: Records) -> Integers:
+    """``payment_kind`` of each: int64 of shape (n,)."""
+    size = np.searchsorted(_SIZES_CENTS, records.cents, side="right")
+    return records.category.astype(np.int64) * 64 + size * 2 + is_at_night(records)
 
 
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)

@@ -53,6 +53,13 @@ class Span:
         found = np.maximum.reduceat(values, bounds)[::2] if len(bounds) else values[:0]
         return np.where(self.high > self.low, found.astype(np.float64), np.nan)
 
+    def back(self, steps: int, column: Column) -> Floats:
+        """``column`` of the ``steps``-th payment from the end; NaN where there are fewer."""
+        place = self.high - steps
+        exists = place >= self.low
+        found = self.past.values(column)[np.where(exists, place, 0)].astype(np.float64)
+        return np.where(exists, found, np.nan)
+
 
 class Past:
     """The earlier payments of new ones whose times, card by card, do not run backwards.
@@ -108,30 +115,33 @@ class Past:
             self._values[column] = column(self.records).astype(np.int64, copy=False)
         return self._values[column]
 
+    def all(self) -> Span:
+        """All earlier payments that are remembered."""
+        return self._named("all", lambda: (self._first, self.place))
+
     def within(self, milliseconds: int) -> Span:
         """Earlier payments less than ``milliseconds`` old: event times in (t - window, t]."""
-        return self._span(("within", milliseconds), self._new_key - milliseconds, "right", None)
+
+        def bounds() -> tuple[Places, Places]:
+            low = np.searchsorted(self._key, self._new_key - milliseconds, side="right")
+            return np.maximum(low, self._first), self.place
+
+        return self._named(("within", milliseconds), bounds)
 
     def since_midnight(self, days_back: int = 0) -> Span:
-        """Earlier payments of the same UTC day, or of the day ``days_back`` before."""
-        midnight = self._new_key - self.new.time % DAY - days_back * DAY
-        end = midnight + DAY if days_back else None
-        return self._span(("day", days_back), midnight, "left", end)
+        """Earlier payments of the same UTC day; or of the day ``days_back`` before, the whole."""
 
-    def _span(self, name: object, low_key: Integers, side: str, end_key: Integers | None) -> Span:
+        def bounds() -> tuple[Places, Places]:
+            midnight = self._new_key - self.new.time % DAY - days_back * DAY
+            low = np.maximum(np.searchsorted(self._key, midnight, side="left"), self._first)
+            if not days_back:
+                return low, self.place
+            end = np.searchsorted(self._key, midnight + DAY, side="left")
+            return low, np.maximum(end, low)
+
+        return self._named(("day", days_back), bounds)
+
+    def _named(self, name: object, bounds: Callable[[], tuple[Places, Places]]) -> Span:
         if name not in self._spans:
-            low = np.searchsorted(self._key, low_key, side=side)  # type: ignore[call-overload]
-            low = np.maximum(low, self._first)
-            high = self.place
-            if end_key is not None:
-                high = np.minimum(np.searchsorted(self._key, end_key, side="left"), self.place)
-                high = np.maximum(high, low)
-            self._spans[name] = Span(self, np.minimum(low, self.place), high)
+            self._spans[name] = Span(self, *bounds())
         return self._spans[name]
-
-    def back(self, steps: int, column: Column) -> Floats:
-        """``column`` of the payment ``steps`` before, by event time; NaN where there is none."""
-        place = self.place - steps
-        exists = place >= self._first
-        found = self.values(column)[np.where(exists, place, 0)].astype(np.float64)
-        return np.where(exists, found, np.nan)

@@ -32,7 +32,8 @@ class TrainedModel:
 
 
 def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel:
-    """Fit on payments with the column ``is_fraud``.
+    """Fit on payments with the column ``is_fraud``, taken to have arrived in the order of their
+    event times.
 
     Raises:
         TrainingError: one part of the time split lacks frauds or genuine payments.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from conf.settings import settings_from_arguments, stop
@@ -45,7 +46,10 @@ def judge_payment(
         "threshold": judge.threshold,
         "model_name": judge.name,
         "model_version": judge.version,
-        "features": inputs[list(FEATURE_NAMES)].iloc[0].to_dict(),
+        "features": {
+            name: None if np.isnan(value) else value
+            for name, value in inputs[list(FEATURE_NAMES)].iloc[0].items()
+        },
     }
 
 
