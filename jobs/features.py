@@ -2,7 +2,7 @@
 
 A feature is a function from payments and their cards' past to a float64 array of the same length.
 Its name is the feature's name, its docstring says what it is; ``docs/features.md`` is made from
-these definitions (``python -m jobs.features``).
+these definitions (``python -m jobs.describe_features``).
 """
 
 from collections.abc import Callable, Mapping

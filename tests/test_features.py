@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from ingest.schema import check_payment
+from jobs.describe_features import PAGE, page
 from jobs.features import FEATURE_NAMES, FEATURES, feature_frame
 from tests.conftest import payment
 
@@ -43,14 +44,22 @@ def test_weekday_and_hour_agree_with_the_calendar():
     assert (features["hour_of_day"].to_numpy() == moments.hour).all()
 
 
-def test_history_and_index_do_not_change_a_stateless_feature():
+def test_a_history_is_what_came_before_and_the_index_stays():
     payments = frame(payment(1, amt=1), payment(2, amt=2))
     payments.index = [7, 3]
     with_history = feature_frame(payments, history=frame(payment(3, amt=3)))
-    pd.testing.assert_frame_equal(with_history, feature_frame(payments))
+    whole = feature_frame(frame(payment(3, amt=3), payment(1, amt=1), payment(2, amt=2)))
+    np.testing.assert_array_equal(with_history, whole.iloc[1:])
+    assert with_history["payment_count_by_card_24h"].to_dict() == {7: 1.0, 3: 2.0}
+    assert with_history["amount_usd_sum_by_card_24h"].to_dict() == {7: 3.0, 3: 4.0}
     assert with_history["amount_usd"].to_dict() == {7: 1.0, 3: 2.0}
     assert (with_history.dtypes == np.float64).all()
 
 
 def test_no_rows_give_no_rows():
     assert feature_frame(frame(payment()).iloc[:0]).shape == (0, len(FEATURE_NAMES))
+
+
+def test_the_page_of_features_is_made_from_the_definitions():
+    assert PAGE.read_text() == page()
+    assert all(f"| `{name}` |" in page() for name in FEATURE_NAMES)

@@ -112,13 +112,14 @@ def test_the_truth_is_no_input(payments, trained):
 def test_the_settings_choose_the_threshold(payments, trained, monkeypatch, rule):
     monkeypatch.setenv("FRAUD_TRAIN__THRESHOLD_RULE", rule)
     monkeypatch.setenv("FRAUD_TRAIN__ALERTS_PER_DAY", "0.4")
+    monkeypatch.setenv("FRAUD_TRAIN__MIN_PRECISION", "1.0")
     settings = load_settings(PROJECT / "conf" / "local.toml").train
     other = train_model(payments, settings)
-    assert other.threshold == choose_threshold(trained.judged, settings) > trained.threshold
+    assert other.threshold == choose_threshold(trained.judged, settings) != trained.threshold
     assert other.metrics == evaluation(trained.judged, other.threshold, settings)
     measured, bound = {
         "alerts_per_day": (0.4 - other.metrics["alerts_per_day"], 0.1),
-        "precision": (other.metrics["precision"] - 0.9, 0.1),
+        "precision": (other.metrics["precision"] - 1.0, 0.0),
     }[rule]
     assert 0 <= measured <= bound
 
@@ -238,7 +239,7 @@ def test_the_model_carries_what_travels_with_it(described, payments, trained):
     assert model.metadata["features"] == list(FEATURE_NAMES)
     assert model.metadata["data_fingerprint"] == fingerprint(payments)
     types = {column.name: column.type.name for column in model.signature.inputs.inputs}
-    assert types == {"category": "string"} | dict.fromkeys(FEATURE_NAMES, "double")
+    assert types == dict.fromkeys(MODEL_COLUMNS, "double")
 
 
 def test_mlflow_itself_serves_probabilities(registry, described, payments, trained):
@@ -324,13 +325,16 @@ def as_json(row, tmp_path, **changes):
 
 
 def test_predict_gives_what_evaluate_gives(prints, registry, files, tmp_path):
+    """With the payments that came before it, a payment has the score that it has among them."""
     later = read_payments(files[1])
     rows = [*np.flatnonzero(later["is_fraud"] == 1)[:3], 0, 1, len(later) - 1]
     scores = load_judge(CHAMPION, registry).scores(later)
     hits = []
     for row in rows:
         path = as_json(later.iloc[row], tmp_path, is_fraud=...)
-        told = prints(training.predict, "--payment", path)
+        history = tmp_path / "history.csv"
+        pd.read_csv(files[1], dtype=str).iloc[:row].to_csv(history)
+        told = prints(training.predict, "--payment", path, "--history", history)
         assert told["fraud_score"] == scores[row]
         assert told["trans_num"] == later["trans_num"].iloc[row]
         assert told["prediction"] is bool(scores[row] >= told["threshold"])
