@@ -1,7 +1,8 @@
 """Score payments as they land: ``spark-submit … jobs/score.py --config conf/local.toml [--once]``.
 
 One streaming query. Each micro-batch is parsed, goes through the stateful operator, is scored by
-the champion of the registry and written to Delta: `transactions` and `rejected`.
+the champion of the registry and written to Delta: `transactions` and `rejected`. With Kafka in the
+settings, payments come from a topic, and hits go to another one.
 """
 
 import argparse
@@ -20,33 +21,22 @@ from conf.settings import Settings, settings_from_arguments, stop
 from jobs.card_memory import add_memory
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
 from jobs.features import FEATURE_NAMES
-from jobs.parse import check_payments, open_envelopes, parse_payload, payment_columns
+from jobs.hits_topic import HitsTopic
+from jobs.parse import check_payments, parse_payload, payment_columns
 from jobs.resume import Resume, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
 from jobs.scoring import ModelVersion, Scorer
-from jobs.spark import make_folder, spark_session
-from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table
+from jobs.sources import payment_envelopes
+from jobs.spark import spark_session
+from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table, read_table
 
 log = logging.getLogger("jobs.score")
 
 
-def landing_lines(spark: SparkSession, settings: Settings) -> DataFrame:
-    """The landing folder as a stream: ``value`` (a line), ``file`` (its file's name)."""
-    make_folder(spark, settings.landing.path)
-    return (
-        spark.readStream.format("text")
-        .option("maxFilesPerTrigger", settings.score.max_files_per_batch)
-        # Files older than this, counted from the newest, would be passed over in silence.
-        .option("maxFileAge", "3650d")
-        .load(settings.landing.path)
-        .select("value", F.col("_metadata.file_name").alias("file"))
-    )
-
-
-def remembered(lines: DataFrame, settings: Settings, resume: Resume) -> DataFrame:
-    """Lines to the operator's output (``jobs.card_memory.OPERATOR_OUTPUT``)."""
+def remembered(envelopes: DataFrame, settings: Settings, resume: Resume) -> DataFrame:
+    """Envelopes to the operator's output (``jobs.card_memory.OPERATOR_OUTPUT``)."""
     score = settings.score
-    envelopes = lines.transform(open_envelopes).transform(resume.skip_written)
+    envelopes = envelopes.transform(resume.skip_written)
     checked = check_payments(envelopes, score.optional_fields, score.max_days_ahead)
     return add_memory(checked, score.buckets, score.seen_days, resume.past)
 
@@ -92,6 +82,9 @@ def batch_writer(
         name: ensure_table(spark, settings.warehouse, name) for name in ("transactions", "rejected")
     }
     scorer = Scorer(spark)
+    hits_topic = settings.kafka and HitsTopic.of(
+        settings.kafka, lambda: read_table(spark, settings.warehouse, "transactions")
+    )
 
     def write(batch: DataFrame, batch_id: int) -> None:
         started = time.perf_counter()
@@ -101,12 +94,16 @@ def batch_writer(
         batch.persist()
         try:
             counts = count_kinds(batch)
+            scored = transactions_of(batch, model, scorer)
+            if hits_topic:
+                scored.persist()  # scored once, for the table and for the topic
             if counts["valid"]:
-                append(
-                    transactions_of(batch, model, scorer), paths["transactions"], query, batch_id
-                )
+                append(scored, paths["transactions"], query, batch_id)
             if counts["rejected"]:
                 append(rejected_of(batch), paths["rejected"], query, batch_id)
+            if hits_topic and counts["valid"]:
+                hits_topic.after_commit(scored, batch)
+            scored.unpersist()
         finally:
             batch.unpersist()
         log.info(
@@ -177,11 +174,11 @@ def run_score(
         The exit status.
     """
     checkpoint = settings.warehouse.checkpoint("score")
-    lines = landing_lines(spark, settings)
     write = batch_writer(spark, settings, champion)
 
     def stream(resume: Resume) -> DataStreamWriter:
-        return score_stream(remembered(lines, settings, resume), write, checkpoint)
+        envelopes = payment_envelopes(spark, settings, resume.written)
+        return score_stream(remembered(envelopes, settings, resume), write, checkpoint)
 
     resume = resume_point(spark, settings, checkpoint)
     if resume.past is not None:
