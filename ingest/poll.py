@@ -2,8 +2,8 @@
 
     python -m ingest.poll --config conf/local.toml [--max-polls N | --print | --gaps]
 
-What landed, when, and at which position stands in the ledger (``landing.ledger``); ``--gaps``
-reports the time that no call covered.
+What landed, when, and where stands in the ledger (``landing.ledger``); ``--gaps`` reports the time
+that no call covered. With Kafka in the settings rows land in a topic, else in a folder.
 """
 
 import argparse

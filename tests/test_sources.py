@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import pyspark
 import pytest
 from pyspark.sql.types import (
     BinaryType,
@@ -16,7 +17,7 @@ from conf.settings import KafkaSettings
 from ingest.envelope import envelope_line
 from jobs.parse import ENVELOPE, check_payments
 from jobs.sources import kafka_messages, open_messages, starting_offsets
-from tests.conftest import free_port, payment
+from tests.conftest import PROJECT, free_port, payment
 
 MESSAGES = StructType(
     [
@@ -30,6 +31,18 @@ MESSAGES = StructType(
 SENT = datetime(2024, 11, 5, 12, tzinfo=UTC)
 RECEIVED = datetime(2024, 11, 5, 11, tzinfo=UTC)
 LATER = datetime.now(UTC) + timedelta(days=365)
+
+
+def packages(file):
+    lines = (PROJECT / file).read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("spark.jars.packages ")]
+    return line.split()[1].split(",")
+
+
+def test_the_jars_for_kafka_are_the_default_ones_and_one_more():
+    *default, kafka = packages("spark-kafka.conf")
+    assert default == packages("spark-defaults.conf")
+    assert kafka.endswith(f":{pyspark.__version__}")
 
 
 def offsets(earliest, written):
