@@ -73,7 +73,7 @@ def kafka_messages(
         )
     except AnalysisException as error:
         stop(
-            f"Spark runs without its Kafka source ({error.getCondition()}): submit with "
+            f"Spark runs without its Kafka source ({error.getMessage()}): submit with "
             "`SPARK_CONF_DIR=. spark-submit --load-spark-defaults "
             "--properties-file spark-kafka.conf …`"
         )
