@@ -47,11 +47,30 @@ class ApiSettings(_Section):
 
 
 class LandingSettings(_Section):
-    """Where ingest lands what it received, and its ledger of calls."""
+    """Where ingest lands what it received (``path``, or else the section ``kafka``), and its ledger
+    of calls.
+    """
 
-    path: str = Field(description="folder of JSON-lines files, one file an answer of the API")
+    path: str | None = Field(
+        None, description="folder of JSON-lines files, one file an answer of the API"
+    )
     source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
     ledger: Path = Field(description="SQLite file: calls made, positions given")
+
+
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+class KafkaSettings(_Section):
+    """Kafka in the place of the landing folder, and a topic of hits."""
+
+    bootstrap_servers: str = Field(
+        pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="host:port, comma-separated"
+    )
+    payments_topic: Topic = Field("payments", description="ingest writes, the score job reads")
+    alerts_topic: Topic = Field("fraud-alerts", description="the score job writes its hits")
+    max_offsets_per_batch: int = Field(50_000, ge=1, description="messages in one micro-batch")
+    timeout_seconds: Seconds = Field(30.0, description="until brokers must have acknowledged")
 
 
 class WarehouseSettings(_Section):
@@ -175,6 +194,7 @@ class Settings(BaseSettings):
 
     api: ApiSettings
     landing: LandingSettings
+    kafka: KafkaSettings | None = None
     warehouse: WarehouseSettings
     registry: RegistrySettings
     score: ScoreSettings = ScoreSettings()
@@ -187,6 +207,15 @@ class Settings(BaseSettings):
     def _login_is_whole(self) -> "Settings":
         if (self.smtp.username is None) != (self.smtp.password is None):
             raise ValueError("smtp.username and FRAUD_SMTP__PASSWORD go together: set both or none")
+        return self
+
+    @model_validator(mode="after")
+    def _payments_land_in_one_place(self) -> "Settings":
+        if (self.landing.path is None) == (self.kafka is None):
+            found = "neither" if self.kafka is None else "both"
+            raise ValueError(f"expected either landing.path or a section [kafka], found {found}")
+        if self.kafka and self.kafka.payments_topic == self.kafka.alerts_topic:
+            raise ValueError("kafka.alerts_topic: expected another topic than payments_topic")
         return self
 
     @classmethod

@@ -1,1 +1,1 @@
-"""From the payments API to the landing folder. Knows no Spark."""
+"""From the payments API to the landing folder or a Kafka topic. Knows no Spark."""

@@ -199,21 +199,24 @@ def read_calls(path: Path) -> list[Call]:
 
 
 @contextmanager
-def exclusive(ledger: Path, folder: Path) -> Iterator[None]:
+def exclusive(ledger: Path, folder: Path | None) -> Iterator[None]:
     """Keep every other process that asks for ``ledger`` or ``folder`` out, until the block ends.
+
+    Args:
+        folder: the landing folder, where there is one.
 
     Raises:
         AlreadyRunning: another process has one of them.
         OSError: the lock file or the folder cannot be made.
     """
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    locks = [(ledger.with_name(ledger.name + ".lock"), os.O_RDWR | os.O_CREAT)]
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        locks.append((folder, os.O_RDONLY))
     descriptors: list[int] = []
     try:
-        for path, flags in (
-            (ledger.with_name(ledger.name + ".lock"), os.O_RDWR | os.O_CREAT),
-            (folder, os.O_RDONLY),
-        ):
+        for path, flags in locks:
             descriptors.append(os.open(path, flags, 0o644))
             try:
                 fcntl.flock(descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)

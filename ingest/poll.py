@@ -2,8 +2,8 @@
 
     python -m ingest.poll --config conf/local.toml [--max-polls N | --print | --gaps]
 
-What landed, when, and at which position stands in the ledger (``landing.ledger``); ``--gaps``
-reports the time that no call covered.
+What landed, when, and where stands in the ledger (``landing.ledger``); ``--gaps`` reports the time
+that no call covered. With Kafka in the settings rows land in a topic, else in a folder.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import logging
 import signal
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -27,10 +28,12 @@ from ingest.call_ledger import (
     read_calls,
 )
 from ingest.gap_report import find_gaps, gap_table, utc_text
-from ingest.landing import FileLanding
+from ingest.kafka_landing import KafkaLanding
+from ingest.landing import FileLanding, Landing
 from ingest.payments_api import PaymentsApi
 from ingest.poller import Accept, Lander, Poller
 from ingest.print_answer import print_answer
+from ingest.topic import TopicWriter
 
 log = logging.getLogger("ingest.poll")
 
@@ -92,18 +95,30 @@ def main() -> None:
 
 def poll(settings: Settings, stopper: Stopper, max_polls: int | None) -> None:
     """Poll and land for ever, or ``max_polls`` times. Ends with status 1 if all were missed."""
-    if "://" in settings.landing.path:
-        stop(f"landing.path: expected a local folder, found {settings.landing.path}")
-    folder = Path(settings.landing.path)
-    with exclusive(settings.landing.ledger, folder), closing(_ledger(settings)) as ledger:
-        landing = FileLanding(folder)
-        lander = Lander(
-            landing, ledger, settings.landing.source, landing.next_position(), time.time
-        )
-        log.info("polling %s into %s", _api(settings.api).host, folder)
+    with _landing(settings) as (landing, first_position), closing(_ledger(settings)) as ledger:
+        lander = Lander(landing, ledger, settings.landing.source, first_position, time.time)
         successes = _poller(settings, ledger, lander, stopper).run(max_polls)
     if max_polls and not successes:
         stop(f"every call was missed ({max_polls} of {max_polls})")
+
+
+@contextmanager
+def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
+    """Where payments land, for this process alone, and the first position that is free there."""
+    host, path, ledger = _api(settings.api).host, settings.landing.path, settings.landing.ledger
+    if settings.kafka is not None:
+        writer = TopicWriter(settings.kafka, settings.kafka.payments_topic)
+        with exclusive(ledger, None), closing(KafkaLanding(writer)) as topic:
+            log.info("polling %s into topic %s", host, writer.topic)
+            yield topic, 0
+        return
+    assert path is not None  # the settings have one of the two
+    if "://" in path:
+        stop(f"landing.path: expected a local folder, found {path}")
+    with exclusive(ledger, Path(path)):
+        landing = FileLanding(Path(path))
+        log.info("polling %s into %s", host, path)
+        yield landing, landing.next_position()
 
 
 def print_once(settings: Settings, stopper: Stopper) -> None:

@@ -6,6 +6,7 @@ up until what does not fit stands apart; that is for the caller to judge, one by
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -68,3 +69,20 @@ def _read(texts: pa.StringArray, schema: pa.Schema) -> pa.Table | None:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return table if len(table) == len(texts) else None
+
+
+def cast_texts(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The texts as dates or times; NULL where one is none, such as a 30th of February."""
+    try:
+        return texts.cast(kind)
+    except pa.ArrowInvalid:
+        distinct = texts.dictionary_encode()
+        values = [_cast_one(text, kind) for text in distinct.dictionary]
+        return pa.array(values, kind).take(distinct.indices)
+
+
+def _cast_one(text: pa.Scalar, kind: pa.DataType) -> Any:
+    try:
+        return text.cast(kind).as_py()
+    except pa.ArrowInvalid:
+        return None

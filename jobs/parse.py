@@ -5,8 +5,6 @@ quicker way, column by column, that accepts only what the check would accept, wi
 (a test holds the two together); the check judges the rest, one by one.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -32,25 +30,8 @@ from ingest.schema import (
     check_payment,
     is_unicode,
 )
-from jobs.json_rows import read_objects
-
-FOREIGN_SOURCE = "file:"
-"""Prefix of `source` for a line that came without a valid envelope: the file's name follows."""
-
-MOMENT = pa.timestamp("us", "UTC")
-
-ENVELOPES = pa.schema(
-    {
-        "source": pa.string(),
-        "position": pa.int64(),
-        "received_at": MOMENT,
-        "encoding": pa.string(),
-        "payload": pa.string(),
-    }
-)
-"""Where a payload came from, in which order, when; `encoding` is text, base64 or none."""
-
-_LANDED = ENVELOPES.set(2, pa.field("received_at", pa.string()))
+from jobs.envelopes import MOMENT
+from jobs.json_rows import cast_texts, read_objects
 
 _STORED_TYPE = {"number": pa.float64(), "integer": pa.int64(), "date": pa.date32()}
 
@@ -167,7 +148,7 @@ def _typed(field: PaymentField, column: pa.Array) -> tuple[pa.Array, pa.Array]:
             return column, pc.match_substring_regex(column, DIGITS_PATTERN)
         case "date":
             shaped = pc.match_substring_regex(column, DATE_PATTERN)
-            days = _cast(pc.if_else(shaped, column, pa.scalar(None, pa.string())), pa.date32())
+            days = cast_texts(pc.if_else(shaped, column, pa.scalar(None, pa.string())), pa.date32())
             return days, _and(pc.is_valid(days), pc.greater_equal(days, pa.scalar(EARLIEST_DATE)))
         case "timestamp":
             moments = _moments(column)
@@ -182,24 +163,7 @@ def _and(left: pa.Array, right: pa.Array) -> pa.Array:
 
 def _moments(texts: pa.Array) -> pa.Array:
     shaped = pc.match_substring_regex(texts, TIMESTAMP_PATTERN)
-    return _cast(pc.if_else(shaped, texts, pa.scalar(None, pa.string())), pa.timestamp("us"))
-
-
-def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The texts as dates or times; NULL where one is none, such as a 30th of February."""
-    try:
-        return texts.cast(kind)
-    except pa.ArrowInvalid:
-        distinct = texts.dictionary_encode()
-        values = [_cast_one(text, kind) for text in distinct.dictionary]
-        return pa.array(values, kind).take(distinct.indices)
-
-
-def _cast_one(text: pa.Scalar, kind: pa.DataType) -> Any:
-    try:
-        return text.cast(kind).as_py()
-    except pa.ArrowInvalid:
-        return None
+    return cast_texts(pc.if_else(shaped, texts, pa.scalar(None, pa.string())), pa.timestamp("us"))
 
 
 def _event_times(columns: dict[str, Any]) -> tuple[pa.Array, "np.ndarray[Any, Any]"]:
@@ -268,74 +232,3 @@ def _check_ahead(event_time: Any, received_at: datetime, rules: Rules) -> None:
         raise InvalidPayment(
             f"event time: more than {days:g} days after receipt, {event_time:%Y-%m-%d %H:%M:%S}"
         )
-
-
-def open_envelopes(lines: pa.Table) -> pa.Table:
-    """The envelope of each landed line.
-
-    Args:
-        lines: ``value`` (a line, bytes), ``file`` (name of its file), ``read_at`` (a time).
-
-    Returns:
-        ``ENVELOPES``, in any order. A line that is no envelope becomes the payload itself (base64
-        where it is no UTF-8); its source is ``file:<name>``, its position a hash of the line. A
-        time of receipt that is yet to come becomes ``read_at``.
-    """
-    texts = _texts(lines["value"].combine_chunks())
-    read, places = read_objects(texts, [_LANDED])
-    times = _cast(read["received_at"].combine_chunks(), MOMENT)
-    read = read.set_column(2, "received_at", times)
-    is_whole = np.ones(len(read), np.bool_)
-    for name in _LANDED.names:
-        is_whole &= pc.is_valid(read[name]).to_numpy()
-    places = places[is_whole]
-    rest = np.ones(len(lines), np.bool_)
-    rest[places] = False
-    others = lines.set_column(0, "value", texts).filter(pa.array(rest)).to_pylist()
-    opened = pa.concat_tables(
-        [
-            read.filter(pa.array(is_whole)).cast(ENVELOPES),
-            pa.Table.from_pylist([_open(line) for line in others], schema=ENVELOPES),
-        ]
-    )
-    read_at = pa.concat_arrays(
-        [
-            lines["read_at"].take(places).combine_chunks(),
-            pa.array([line["read_at"] for line in others], MOMENT),
-        ]
-    )
-    told = opened["received_at"].combine_chunks()
-    received_at = pc.if_else(pc.greater(told, read_at), read_at, told)
-    return opened.set_column(2, "received_at", received_at)
-
-
-def _texts(values: pa.BinaryArray) -> pa.StringArray:
-    try:
-        return values.cast(pa.string())
-    except pa.ArrowInvalid:  # bytes that are no UTF-8; ingest never lands any
-        return pa.array([_readable(line) for line in values.to_pylist()], pa.string())
-
-
-def _readable(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return base64.b64encode(line).decode()
-
-
-def _open(line: dict[str, Any]) -> dict[str, Any]:
-    text = line["value"]
-    try:
-        found = json.loads(text)
-        envelope = {name: found[name] for name in ENVELOPES.names}
-        envelope["received_at"] = datetime.fromisoformat(envelope["received_at"])
-        pa.Table.from_pylist([envelope], schema=ENVELOPES)  # raises where a type is another
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, pa.ArrowException):
-        return {
-            "source": f"{FOREIGN_SOURCE}{line['file']}",
-            "position": int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1,
-            "received_at": line["read_at"],
-            "encoding": "none",
-            "payload": text,
-        }
-    return envelope

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from conf.settings import Settings
-from jobs.parse import FOREIGN_SOURCE
+from jobs.envelopes import FOREIGN_SOURCE
 from jobs.spark import path_exists
 from jobs.tables import ensure_table, read_table
 from jobs.warm_start import past_chunks
@@ -35,17 +35,23 @@ class Resume:
 
 
 def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Resume:
-    """Read the resume point that is kept in the checkpoint, or make it for a new checkpoint."""
+    """Read the resume point that is kept in the checkpoint, or make it for a new checkpoint.
+
+    Raises:
+        ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
+    """
     kept = f"{checkpoint}/written"
-    if path_exists(spark, f"{checkpoint}/metadata"):
-        written = spark.read.schema(_POSITIONS).json(kept).collect()
-        return Resume({row["source"]: row["position"] for row in written})
     for name in ("transactions", "rejected"):
         ensure_table(spark, settings.warehouse, name)
-    positions = highest_positions(spark, settings).persist()
-    positions.coalesce(1).write.mode("overwrite").json(kept)
-    written = positions.collect()
-    return Resume({row["source"]: row["position"] for row in written}, past_chunks(spark, settings))
+    if not path_exists(spark, f"{kept}/_SUCCESS"):
+        positions = highest_positions(spark, settings).coalesce(1)
+        positions.write.mode("overwrite").json(kept)
+    rows = spark.read.schema(_POSITIONS).json(kept).collect()
+    written = {row["source"]: row["position"] for row in rows}
+    if path_exists(spark, f"{checkpoint}/commits/0"):
+        return Resume(written)
+    # Also where the first batch died: the state is as empty as before, whatever it has written.
+    return Resume(written, past_chunks(spark, settings))
 
 
 def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:

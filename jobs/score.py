@@ -1,7 +1,8 @@
 """Score payments as they land: ``spark-submit … jobs/score.py --config conf/local.toml [--once]``.
 
 One streaming query. Each micro-batch is parsed, goes through the stateful operator, is scored by
-the champion of the registry and written to Delta: `transactions` and `rejected`.
+the champion of the registry and written to Delta: `transactions` and `rejected`. With Kafka in the
+settings, payments come from a topic, and hits go to another one.
 """
 
 import argparse
@@ -17,52 +18,38 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamWriter
+from pyspark.sql.types import StructType
 
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.arrivals import cut_into_buckets
 from jobs.blocks import from_block
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
-from jobs.parse import Rules, open_envelopes, parse_payloads
+from jobs.hits_topic import HitsTopic, observe_hits
+from jobs.parse import Rules, parse_payloads
 from jobs.resume import Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
 from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer
-from jobs.spark import make_folder, spark_session
-from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table
+from jobs.sources import Source, payment_source
+from jobs.spark import spark_session
+from jobs.tables import ADDRESSES, REJECTED, TRANSACTIONS, append, ensure_table, read_table
 
 log = logging.getLogger("jobs.score")
 
 
-def landing_lines(spark: SparkSession, settings: Settings) -> DataFrame:
-    """The landing folder as a stream: ``LINES``."""
-    make_folder(spark, settings.landing.path)
-    return (
-        spark.readStream.format("text")
-        .option("maxFilesPerTrigger", settings.score.max_files_per_batch)
-        # Files older than this, counted from the newest, would be passed over in silence.
-        .option("maxFileAge", "3650d")
-        .load(settings.landing.path)
-        .select(
-            F.col("value").cast("binary").alias("value"),
-            F.col("_metadata.file_name").alias("file"),
-            F.current_timestamp().alias("read_at"),
-        )
-    )
-
-
-def remembered(lines: DataFrame, settings: Settings, resume: Resume) -> DataFrame:
-    """Lines to the operator's output (``jobs.card_memory.OPERATOR_OUTPUT``)."""
+def remembered(source: Source, settings: Settings, resume: Resume) -> DataFrame:
+    """What came in, to the operator's output (``jobs.card_memory.OPERATOR_OUTPUT``)."""
     score = settings.score
     rules = Rules(score.optional_fields, score.max_days_ahead)
-    written, buckets = resume.written, score.buckets
+    open_rows, written, buckets = source.open, resume.written, score.buckets
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            envelopes = behind(open_envelopes(pa.Table.from_batches([batch])), written)
+            envelopes = behind(open_rows(pa.Table.from_batches([batch])), written)
             parsed = parse_payloads(envelopes, rules)
             yield keyed_blocks(list(cut_into_buckets(parsed, buckets)))
 
-    return add_memory(lines.mapInArrow(parse, KEYED_BLOCK), score.seen_days, resume.past)
+    return add_memory(source.rows.mapInArrow(parse, KEYED_BLOCK), score.seen_days, resume.past)
 
 
 def transactions_of(
@@ -76,14 +63,23 @@ def transactions_of(
 
 def rejected_of(batch: DataFrame) -> DataFrame:
     """The rows of `rejected` in a micro-batch of operator output."""
+    return _opened(batch, "rejected", REJECTED)
+
+
+def addresses_of(batch: DataFrame) -> DataFrame:
+    """`source`, `position`, `received_at` of the payments in a micro-batch of operator output."""
+    return _opened(batch, "payments", ADDRESSES)
+
+
+def _opened(batch: DataFrame, blocks: str, schema: StructType) -> DataFrame:
+    names = schema.fieldNames()
 
     def open_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for block in batch.column(0):
-                yield from from_block(block.as_buffer()).to_batches()
+                yield from from_block(block.as_buffer()).select(names).to_batches()
 
-    blocks = batch.where("rejected IS NOT NULL").select("rejected")
-    return blocks.mapInArrow(open_blocks, REJECTED).select(*REJECTED.fieldNames())
+    return batch.where(F.col(blocks).isNotNull()).select(blocks).mapInArrow(open_blocks, schema)
 
 
 def batch_writer(
@@ -94,6 +90,9 @@ def batch_writer(
         name: ensure_table(spark, settings.warehouse, name) for name in ("transactions", "rejected")
     }
     scorer = Scorer(spark)
+    hits_topic = settings.kafka and HitsTopic.of(
+        settings.kafka, lambda: read_table(spark, settings.warehouse, "transactions")
+    )
 
     def write(batch: DataFrame, batch_id: int) -> None:
         started = time.perf_counter()
@@ -104,11 +103,13 @@ def batch_writer(
         try:
             counts = count_kinds(batch)
             valid = counts.valid - len(counts.duplicates)
+            rows, hits = observe_hits(transactions_of(batch, model, scorer, counts.duplicates))
             if valid:
-                rows = transactions_of(batch, model, scorer, counts.duplicates)
                 append(rows, paths["transactions"], query, batch_id)
             if counts.invalid:
                 append(rejected_of(batch), paths["rejected"], query, batch_id)
+            if hits_topic and valid:
+                hits_topic.after_commit(hits, addresses_of(batch))
         finally:
             batch.unpersist()
         log.info(
@@ -195,11 +196,11 @@ def run_score(
         The exit status.
     """
     checkpoint = settings.warehouse.checkpoint("score")
-    lines = landing_lines(spark, settings)
     write = batch_writer(spark, settings, champion)
 
     def stream(resume: Resume) -> DataStreamWriter:
-        return score_stream(remembered(lines, settings, resume), write, checkpoint)
+        source = payment_source(spark, settings, resume.written)
+        return score_stream(remembered(source, settings, resume), write, checkpoint)
 
     resume = resume_point(spark, settings, checkpoint)
     if resume.past is not None:

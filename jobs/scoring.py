@@ -22,9 +22,9 @@ from pyspark.sql.types import StructType
 
 from ingest.schema import PAYMENT_FIELDS
 from jobs.blocks import from_block
+from jobs.envelopes import MOMENT
 from jobs.features import FEATURE_NAMES
 from jobs.model import LoadedModel, ModelInput
-from jobs.parse import MOMENT
 from jobs.tables import TRANSACTIONS
 
 VERSIONS_IN_A_WORKER = 3

@@ -53,6 +53,9 @@ REJECTED = StructType(
 )
 """One row a payload that is no valid payment, with its address and why."""
 
+ADDRESSES = StructType([REJECTED[name] for name in ("source", "position", "received_at")])
+"""Where rows came from, and when."""
+
 ALERTS = StructType(
     [
         StructField("trans_num", StringType()),

@@ -7,7 +7,8 @@ import pytest
 
 from ingest.envelope import envelope_line
 from ingest.schema import FIELD_NAMES, PAYMENT_FIELDS, InvalidPayment, check_payment
-from jobs.parse import MOMENT, PARSED, Rules, open_envelopes, parse_payloads
+from jobs.envelopes import MOMENT, open_lines
+from jobs.parse import PARSED, Rules, parse_payloads
 from tests.conftest import payment
 
 RECEIVED_AT = datetime(2025, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ def check(lines, optional=(), max_days_ahead=1.0):
             "read_at": pa.array([datetime.now(UTC)] * len(raw), MOMENT),
         }
     )
-    parsed = parse_payloads(open_envelopes(table), Rules(optional, max_days_ahead))
+    parsed = parse_payloads(open_lines(table), Rules(optional, max_days_ahead))
     assert parsed.schema == PARSED
     return parsed.sort_by("position").to_pylist()
 

@@ -9,6 +9,7 @@ from conf.settings import Settings, SettingsError, absolute, load_settings, sett
 from tests.conftest import PROJECT
 
 LOCAL = PROJECT / "conf" / "local.toml"
+KAFKA = PROJECT / "conf" / "kafka.toml"
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +43,44 @@ def test_the_local_settings_load():
     assert settings.api.calls_per_minute == 5
     assert settings.registry.alias == "champion"
     assert settings.smtp.password is None
+
+
+def test_the_kafka_settings_load_and_can_be_overridden(monkeypatch):
+    local = load_settings(LOCAL).model_dump(exclude={"landing", "kafka"})
+    monkeypatch.setenv("FRAUD_KAFKA__BOOTSTRAP_SERVERS", "a.example:9092,b.example:9093")
+    settings = load_settings(KAFKA)
+    assert settings.kafka.bootstrap_servers == "a.example:9092,b.example:9093"
+    assert (settings.kafka.payments_topic, settings.kafka.alerts_topic) == (
+        "payments",
+        "fraud-alerts",
+    )
+    assert settings.landing.path is None
+    assert settings.model_dump(exclude={"landing", "kafka"}) == local
+
+
+def test_payments_land_in_one_place(monkeypatch, file):
+    assert "landing.path or a section [kafka], found neither" in problems_of(
+        file('path = "var/landing"\n')
+    )
+    monkeypatch.setenv("FRAUD_LANDING__PATH", "var/landing")
+    assert "landing.path or a section [kafka], found both" in problems_of(KAFKA)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bootstrap_servers", "broker.example"),
+        ("bootstrap_servers", ""),
+        ("payments_topic", "a,b"),
+        ("alerts_topic", "payments"),
+        ("max_offsets_per_batch", "0"),
+        ("timeout_seconds", "0"),
+        ("colour", "red"),
+    ],
+)
+def test_kafka_settings_that_do_not_hold_are_named(monkeypatch, key, value):
+    monkeypatch.setenv(f"FRAUD_KAFKA__{key.upper()}", value)
+    assert f"kafka.{key}: " in problems_of(KAFKA)
 
 
 def test_the_environment_comes_before_the_file(monkeypatch):
