@@ -121,6 +121,17 @@ def test_what_made_room_for_later_payments_does_not_come_back_when_those_are_for
         for cuts in ((), (4,), range(len(stream))):
             assert_as_defined(stream, cuts, most_payments=2, forgetful=forgetful)
 
+    # The first two displace the third; it takes no room from the next two when they are forgotten.
+    stream = on_one_card((100, 0), (101, 0), (50, 1), (40, 33), (45, 33), (60, 33))
+    for cuts in ((), range(len(stream))):
+        assert_as_defined(stream, cuts, most_payments=2)
+
+
+def test_a_day_whose_payments_have_all_made_room_is_empty():
+    stream = on_one_card((0, 0), (1, 0), (DAY, 0), (DAY + 1, 0), (DAY + 2, 0))
+    assert_as_defined(stream, most_payments=1)
+    assert_as_defined(stream, most_payments=2)
+
 
 @pytest.mark.parametrize(("days", "seen"), [(MOST_DAYS, 1), (MOST_DAYS + 1, 0)])
 def test_a_payment_is_remembered_to_the_day(days, seen):
