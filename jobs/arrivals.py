@@ -117,14 +117,17 @@ def judge_cards(arrived: pa.Table, bucket: Bucket, horizon_seconds: int) -> tupl
 def judge_identifiers(
     arrived: pa.Table, bucket: Bucket, horizon_seconds: int
 ) -> tuple[Output, Chunk]:
-    """Which payments have a `trans_num` that another card used before.
+    """Which payments have a `trans_num` that another card used before, of those that their own
+    cards' buckets let pass.
 
     Args, returns: as ``judge_cards``.
     """
     identifiers = identifiers_of(arrived)
     known, elsewhere = bucket.seen(identifiers, horizon_seconds)
-    is_taken = (elsewhere & ~known) | ~first_card_in(identifiers)
-    chunk = Chunk(Records.empty(), identifiers.take(first_in(identifiers) & ~known & ~is_taken))
+    # As its card's bucket has it: that one passes over what is served again, so it is named once.
+    is_first = first_in(identifiers) & ~known
+    is_taken = is_first & (elsewhere | ~first_card_in(identifiers))
+    chunk = Chunk(Records.empty(), identifiers.take(is_first))
     if not is_taken.any():
         return {}, chunk
     taken = arrived.select(ADDRESSES.names).filter(pa.array(is_taken))

@@ -192,7 +192,7 @@ def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bo
 
 def _merged(bucket: Bucket, horizon_seconds: int) -> Chunk:
     identifiers = Identifiers.join([bucket.base.identifiers, bucket.recent.identifiers]).sorted()
-    newest = int(identifiers.arrived_at.max(initial=0))
+    newest = int(identifiers.arrived_at.max(initial=0)) - _DAYS_OF_DOUBT * 86_400
     records = Records.join([bucket.base.records, bucket.recent.records]).in_order()
     today = int(records.day.max(initial=0)) - _DAYS_OF_DOUBT
     return Chunk(forget(records, today), identifiers.since(newest - horizon_seconds))

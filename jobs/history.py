@@ -1,8 +1,9 @@
 """What is remembered of each card's payments: compact records, as arrays over many cards at once.
 
-A payment's history is what arrived before it on the same card with an event time not later than
-its own, of that the latest ``MOST_PAYMENTS`` by event time, and of that what arrived at most
-``MOST_DAYS`` days (by the calendar, UTC) before it.
+A card's memory takes each of its payments as it arrives. What arrived more than ``MOST_DAYS`` days
+(by the calendar, UTC) before the newest is forgotten, and of the rest all but the latest
+``MOST_PAYMENTS`` by event time: for good. A payment's history is what its card's memory holds when
+it arrives, and of that what has an event time not later than its own.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from jobs.column_arrays import ColumnArrays, Places
+from jobs.column_arrays import ColumnArrays, Marks, Places
 
 Integers = npt.NDArray[np.int64]
 
@@ -71,9 +72,38 @@ def forget(history: Records, today: npt.NDArray[np.uint16] | int) -> Records:
         today: the day of arrival that counts, one for all or one a payment.
     """
     kept = history.day.astype(np.int64) + MOST_DAYS >= np.asarray(today, dtype=np.int64)
-    history = history if kept.all() else history.take(kept)
-    if len(history) <= MOST_PAYMENTS:
-        return history
-    last = np.searchsorted(history.card, history.card, side="right")
-    latest = last - np.arange(len(history)) <= MOST_PAYMENTS
-    return history if latest.all() else history.take(latest)
+    if len(history) > MOST_PAYMENTS:
+        kept &= ~_displaced(history)
+    return history if kept.all() else history.take(kept)
+
+
+def _displaced(history: Records) -> Marks:
+    """Which records made room for later ones, on the day that they did: that these are forgotten
+    themselves by now does not bring the others back.
+    """
+    displaced = np.zeros(len(history), np.bool_)
+    places = np.flatnonzero(_on_crowded_cards(history))
+    card, day = history.card[places], history.day[places].astype(np.int64)
+    for today in np.unique(day):
+        known = ~displaced[places] & (day <= today) & (day + MOST_DAYS >= today)
+        from_latest = _places_from_end(card[known])
+        displaced[places[known][from_latest > MOST_PAYMENTS]] = True
+    return displaced
+
+
+def _on_crowded_cards(history: Records) -> Marks:
+    """Which records are of cards with more than ``MOST_PAYMENTS`` arrivals within ``MOST_DAYS``."""
+    many = np.flatnonzero(_places_from_end(history.card) > MOST_PAYMENTS)
+    if len(many) == 0:
+        return np.zeros(len(history), np.bool_)
+    busy = history.of_cards(np.unique(history.card[many]))
+    cards, rank = np.unique(busy.card, return_inverse=True)
+    key = np.sort((rank.astype(np.int64) << 17) + busy.day)  # a day has 16 bits
+    arrived = np.arange(1, len(key) + 1) - np.searchsorted(key, key - MOST_DAYS, side="left")
+    crowded = cards[np.unique(key[arrived > MOST_PAYMENTS] >> 17)]
+    return np.isin(history.card, crowded)
+
+
+def _places_from_end(card: Integers) -> Integers:
+    """How many records of the same card there are from each on, itself among them."""
+    return np.asarray(np.searchsorted(card, card, side="right") - np.arange(len(card)))

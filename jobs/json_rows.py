@@ -17,6 +17,10 @@ import pyarrow.json
 _PARTS = 8
 _FEWEST = 64  # a block as small as this is not cut any further
 
+_DOUBTFUL = r"\n|[:,\[\s-]Inf|-NaN"  # Arrow reads Inf and -NaN as numbers; JSON in Python does not
+_LONGEST_NUMBER = 4300  # digits of a whole number that Python reads
+_LONG_NUMBER = r"[0-9]{1000}"
+
 
 def read_objects(
     texts: pa.StringArray, schemas: Sequence[pa.Schema]
@@ -36,7 +40,9 @@ def read_objects(
     places: list[npt.NDArray[np.intp]] = []
     # Two objects in one text, and none in another, would be taken for one each.
     is_likely = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
-    is_likely = pc.and_(is_likely, pc.invert(pc.match_substring(texts, "\n")))
+    is_likely = pc.and_(is_likely, pc.invert(pc.match_substring_regex(texts, _DOUBTFUL)))
+    if pc.any(pc.greater(pc.binary_length(texts), _LONGEST_NUMBER)).as_py():
+        is_likely = pc.and_(is_likely, pc.invert(pc.match_substring_regex(texts, _LONG_NUMBER)))
     likely = np.flatnonzero(is_likely.to_numpy(zero_copy_only=False))
     pending = [likely] if len(likely) else []
     while pending:
