@@ -255,7 +255,8 @@ def compute_features(arrived: Arrays, history: Records) -> tuple[dict[str, Float
         for feature in FEATURES:
             computed[feature.name][places] = feature.compute(Payments(now, past))
         if run < runs.max():
-            history = Records.join([history, new]).in_order()
+            more = np.unique(records.card[runs > run])
+            history = Records.join([history, new]).in_order().of_cards(more)
     return computed, records
 
 

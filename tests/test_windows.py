@@ -65,7 +65,7 @@ def stand_ins():
         computes[f"sum {name}"] = lambda p, span=span: span(p.past).sum(cents)
         computes[f"largest {name}"] = lambda p, span=span: span(p.past).largest(signed)
     for steps in STEPS:
-        computes[f"back {steps}"] = lambda p, steps=steps: p.past.back(steps, times)
+        computes[f"back {steps}"] = lambda p, steps=steps: p.past.all().back(steps, times)
     return computes
 
 
@@ -150,8 +150,8 @@ def test_windows_do_not_reach_into_the_card_before():
     for span in (past.within(EVERYTHING), past.since_midnight()):
         assert span.sum(cents).tolist() == [4, 0, 3]
     assert past.since_midnight(1).count().tolist() == [0, 0, 0]
-    assert past.back(1, cents).tolist()[::2] == [4, 3]
-    assert np.isnan(past.back(1, cents)[1])
+    assert past.all().back(1, cents).tolist()[::2] == [4, 3]
+    assert np.isnan(past.all().back(1, cents)[1])
 
 
 def test_a_span_without_payments_sums_to_nothing_and_has_no_largest():
@@ -165,7 +165,7 @@ def test_a_span_without_payments_sums_to_nothing_and_has_no_largest():
 def test_no_payments_have_no_past():
     past = Past(Records.empty(), Records.empty())
     span = past.within(DAY)
-    for values in (span.count(), span.sum(cents), span.largest(cents), past.back(1, cents)):
+    for values in (span.count(), span.sum(cents), span.largest(cents), past.all().back(1, cents)):
         assert values.shape == (0,)
 
 
