@@ -64,6 +64,7 @@ WORDS = [
     ("distance", {"home_to_merchant_km": NAN}, None),
     ("pause", {}, "3 min after this card's previous payment"),
     ("pause", {"seconds_since_previous_by_card": 0.0}, "0 s after this card's previous payment"),
+    ("pause", {"seconds_since_previous_by_card": 5400.0}, "90 min after this card's previous payment"),
     ("pause", {"seconds_since_previous_by_card": 7201.0}, "2 h after this card's previous payment"),
     ("pause", {"seconds_since_previous_by_card": 12.5 * 86400}, "12 days after this card's previous payment"),
     ("pause", {"seconds_since_previous_by_card": NAN}, "no earlier payment of this card is known"),
