@@ -96,7 +96,16 @@ def _collect(rows: DataFrame) -> list[Hit]:
         for name in _HIT_COLUMNS
     ]
     collected = (row.asDict() for row in rows.select(*columns).collect())
-    return [Hit(**(row | {"event_time": _from_micros(row["event_time"])})) for row in collected]
+    return [
+        Hit(
+            **row
+            | {
+                "event_time": _from_micros(row["event_time"]),
+                "reasons": tuple(row["reasons"] or ()),
+            }
+        )
+        for row in collected
+    ]
 
 
 def _micros(column: Column) -> Column:

@@ -225,6 +225,11 @@ def kind_of(records: Records) -> Integers:
     return records.category.astype(np.int64) * 64 + size * 2 + is_at_night(records)
 
 
+def is_kind_at_night(kinds: Floats) -> npt.NDArray[np.bool_]:
+    """Whether ``payment_kind`` is one of 22:00 to 04:00; not where it is missing."""
+    return np.asarray(kinds % 2 == 1)
+
+
 FEATURE_NAMES = tuple(feature.name for feature in FEATURES)
 
 

@@ -18,7 +18,7 @@ from jobs.outbox import Hit, Mail
 SHOWN_HITS = 50
 CSV_COLUMNS = (
     "event_time", "card", "amt", "merchant", "category", "city", "state", "fraud_score",
-    "threshold", "model_name", "model_version", "trans_num",
+    "threshold", "model_name", "model_version", "reasons", "trans_num",
 )  # fmt: skip
 
 DELIVERY_ERRORS = (smtplib.SMTPException, OSError)
@@ -133,6 +133,7 @@ def _as_csv(hits: Sequence[Hit]) -> str:
         values = vars(hit) | {
             "card": mask(hit.cc_num),
             "event_time": hit.event_time.strftime("%Y-%m-%d %H:%M:%S"),
+            "reasons": "; ".join(hit.reasons),
         }
         writer.writerow(_as_text(values[name]) for name in CSV_COLUMNS)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jobs.outbox import Hit, Mail
 
@@ -77,6 +78,7 @@ def _hit_to_json(hit: Hit) -> dict[str, object]:
     return asdict(hit) | {"event_time": hit.event_time.isoformat()}
 
 
-def _hit_from_json(values: Mapping[str, str]) -> Hit:
+def _hit_from_json(values: Mapping[str, Any]) -> Hit:
     moment = datetime.fromisoformat(values["event_time"])
-    return Hit(**{**values, "event_time": moment})  # type: ignore[arg-type]
+    # Journals of the time before reasons have none.
+    return Hit(**{**values, "event_time": moment, "reasons": tuple(values.get("reasons", ()))})

@@ -12,7 +12,7 @@ FIRST_RETRY_SECONDS = 2.0
 @dataclass(frozen=True)
 class Hit:
     """A payment that the model took for fraud; as in the table `alerts`. None: not in the payment
-    (see ``score.optional_fields``).
+    (see ``score.optional_fields``). ``reasons``: the weightiest first.
     """
 
     trans_num: str
@@ -28,6 +28,7 @@ class Hit:
     model_name: str
     model_version: str
     batch: str
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The model as a vectorised UDF: executors get a version once, a worker process loads it once."""
 
 import io
+import logging
 import os
 import shutil
 import tempfile
@@ -23,9 +24,13 @@ from pyspark.sql.types import StructType
 from ingest.schema import PAYMENT_FIELDS
 from jobs.blocks import from_block
 from jobs.envelopes import MOMENT
+from jobs.explain import reasons_of
 from jobs.features import FEATURE_NAMES
-from jobs.model import LoadedModel, ModelInput
+from jobs.model import AVAILABLE_INPUTS, LoadedModel, ModelInput, ModelRefused
 from jobs.tables import TRANSACTIONS
+from jobs.windows import Floats
+
+log = logging.getLogger("jobs.scoring")
 
 VERSIONS_IN_A_WORKER = 3
 ROWS_AT_ONCE = 10_000
@@ -167,8 +172,45 @@ def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.T
         "threshold": np.full(n, model.threshold),
         "model_name": pa.repeat(model.name, n),
         "model_version": pa.repeat(model.version, n),
+        "reasons": reasons_column(payments, scores, model, loaded),
     }
     return pa.table({name: columns[name] for name in SCORED.names})
+
+
+def reasons_column(
+    payments: pa.Table, scores: Floats, model: ModelVersion, loaded: LoadedModel
+) -> pa.Array:
+    """What speaks for fraud: a list of texts for each hit, NULL for the other rows.
+
+    A hit without reasons, because the model fails on changed payments or for another cause, is
+    still a hit: the list is empty then, and the log says so once.
+    """
+    is_hit = scores >= model.threshold
+    asked = [item.name for item in model.inputs]
+
+    def predict(inputs: pd.DataFrame) -> Floats:
+        try:
+            return loaded.predict(inputs[asked])
+        except ModelRefused as error:
+            _tell_once(model, error)
+            raise
+
+    told: list[list[str]] = [[]] * int(is_hit.sum())
+    if told:
+        try:
+            inputs = model_columns_of(payments.filter(pa.array(is_hit)), AVAILABLE_INPUTS)
+            told = reasons_of(inputs, scores[is_hit], predict)
+        except Exception as error:  # noqa: BLE001
+            _tell_once(model, error)
+    waiting = iter(told)
+    column = [next(waiting) if hit else None for hit in is_hit.tolist()]
+    return pa.array(column, pa.list_(pa.string()))
+
+
+def _tell_once(model: ModelVersion, error: Exception) -> None:
+    if model.label not in _without_reasons:
+        _without_reasons.add(model.label)
+        log.warning("hits of %s lack reasons: %s", model.label, error, exc_info=error)
 
 
 def model_columns_of(payments: pa.Table, names: Sequence[str]) -> pd.DataFrame:
@@ -184,6 +226,7 @@ def model_columns_of(payments: pa.Table, names: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+_without_reasons: set[str] = set()
 _loaded: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
 
 

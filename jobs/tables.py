@@ -4,6 +4,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import (
+    ArrayType,
     BooleanType,
     DoubleType,
     IntegerType,
@@ -34,13 +35,15 @@ TRANSACTIONS = StructType(
         StructField("threshold", DoubleType()),
         StructField("model_name", StringType()),
         StructField("model_version", StringType()),
+        StructField("reasons", ArrayType(StringType())),
         StructField("label", BooleanType()),
         StructField("label_source", StringType()),
         StructField("labelled_at", TimestampType()),
     ]
 )
 """One row a payment. `event_time`, `ingested_at` (receipt by ingest) and `scored_at` are UTC;
-`fraud_score` is a probability; `label` is NULL until a verdict."""
+`fraud_score` is a probability; `reasons` is a list where it makes a hit, else NULL; `label` is NULL
+until a verdict."""
 
 REJECTED = StructType(
     [
@@ -70,6 +73,7 @@ ALERTS = StructType(
         StructField("threshold", DoubleType()),
         StructField("model_name", StringType()),
         StructField("model_version", StringType()),
+        StructField("reasons", ArrayType(StringType())),
         StructField("batch", StringType()),
         StructField("recorded_at", TimestampType()),
         StructField("status", StringType()),

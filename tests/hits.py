@@ -24,5 +24,6 @@ def hit(number: int = 0, batch: int = 0, **changes: Any) -> Hit:
         "model_name": "fraud",
         "model_version": "7",
         "batch": f"query/{batch:010d}",
+        "reasons": ("1,234.50 is 14 times this card's 30-day mean", "at 02:54 <night>"),
     }
     return Hit(**(values | changes))

@@ -69,7 +69,8 @@ def score(spark, mail_settings):
     def run(batch, numbers, score=0.9):
         checked = [check_payment(payment(number)) for number in numbers]
         verdict = {"fraud_score": score, "prediction": score >= 0.5, "threshold": 0.5,
-                   "model_name": "constant", "model_version": "1"}  # fmt: skip
+                   "model_name": "constant", "model_version": "1",
+                   "reasons": ["900.00 is 14 times this card's 30-day mean", "at 23:14"]}  # fmt: skip
         rows = [
             tuple((values | verdict).get(name) for name in TRANSACTIONS.fieldNames())
             for values in checked
@@ -111,6 +112,8 @@ def test_each_hit_is_mailed_once(score, alert, ledger, relay):
     assert rows[1]["message_id"] == taken.taken[0]["Message-ID"]
     assert rows[1]["attempts"] == 1
     assert rows[1]["recipients"] == "fraud-team@localhost"
+    assert rows[1]["reasons"] == ["900.00 is 14 times this card's 30-day mean", "at 23:14"]
+    assert "- at 23:14" in taken.taken[0].get_body(("plain",)).get_content()
 
 
 def test_a_relay_that_is_away_is_tried_again_without_new_payments(score, alert, ledger, relay):

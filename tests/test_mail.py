@@ -76,9 +76,27 @@ def test_text_and_page_tell_of_each_hit_all_there_is_to_know(body):
     shown = body(hit(5))
     for part in (
         "**** 4444", "2024-11-05 12:00:05", "UTC", "1,234.50", "Kirlin and Sons", "shopping_net",
-        "Columbia, SC", "0.987", "fraud v7",
+        "Columbia, SC", "0.987", "fraud v7", "1,234.50 is 14 times this card's 30-day mean",
+        "at 02:54 <night>",
     ):  # fmt: skip
         assert part in shown
+
+
+def test_each_reason_has_a_line_of_its_own():
+    lines = text(hit(5)).splitlines()
+    (score,) = [n for n, line in enumerate(lines) if "    score 0.987" in line]
+    assert lines[score + 1 : score + 3] == [
+        "    - 1,234.50 is 14 times this card's 30-day mean",
+        "    - at 02:54 <night>",
+    ]
+    assert "30-day mean<br>at 02:54 &lt;night&gt;</td>" in "".join(html(hit(5)).splitlines())
+
+
+@pytest.mark.parametrize("body", [text, html])
+def test_a_hit_without_reasons_shows_none(body):
+    shown = body(hit(5, reasons=()))
+    assert "\n    - " not in shown
+    assert "<td></td>" not in shown
 
 
 def test_the_attached_csv_holds_every_hit_with_all_its_values():
@@ -88,6 +106,7 @@ def test_the_attached_csv_holds_every_hit_with_all_its_values():
         "merchant": "Kirlin and Sons", "category": "shopping_net", "city": "Columbia",
         "state": "SC", "fraud_score": "0.987", "threshold": "0.4321", "model_name": "fraud",
         "model_version": "7", "trans_num": f"{5:032x}",
+        "reasons": "1,234.50 is 14 times this card's 30-day mean; at 02:54 <night>",
     }  # fmt: skip
     (attachment,) = message(hit()).iter_attachments()
     assert attachment.get_filename() == "hits.csv"
@@ -128,15 +147,16 @@ def test_no_card_number_leaves_the_house_unmasked():
 
 def test_a_merchant_cannot_write_html():
     hostile = '<script>alert(1)</script><img src=x onerror="a">&amp;'
-    page = Page(html(hit(merchant=hostile, category=hostile, city=hostile, state=hostile)))
+    fields = dict.fromkeys(("merchant", "category", "city", "state"), hostile)
+    page = Page(html(hit(**fields, reasons=(f"category {hostile}",))))
     assert not page.tags & {"script", "img"}
-    assert page.text.count(hostile) == 4
+    assert page.text.count(hostile) == 5
 
 
-@pytest.mark.parametrize("field", ["merchant", "category", "city", "state", "trans_num"])
+@pytest.mark.parametrize("field", ["merchant", "category", "city", "state", "trans_num", "reasons"])
 def test_a_merchant_cannot_write_headers_or_lines_of_its_own(field):
     hostile = "x\r\nBcc: thief@evil.example\r\n\r\nCard **** 0000\x1b[2J\u2028\u202eend"
-    composed = message(hit(**{field: hostile}))
+    composed = message(hit(**{field: (hostile,) if field == "reasons" else hostile}))
     assert composed["Bcc"] is None
     assert composed["To"] == ", ".join(RECIPIENTS)
     lines = composed.get_body(("plain",)).get_content().splitlines()

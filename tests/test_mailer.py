@@ -1,3 +1,4 @@
+import json
 import logging
 import smtplib
 import sqlite3
@@ -433,3 +434,18 @@ def test_the_timer_ends_when_asked(world):
     thread = run_on_timer(world.start(), 3600, ended)
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_hits_in_the_journal_are_those_that_went_in_also_from_before_there_were_reasons(tmp_path):
+    path = tmp_path / "alert.db"
+    mail = new_mail([hit(1), hit(2, reasons=())], False, NOON)
+    journal = MailJournal(path)
+    journal.save(mail)
+    assert journal.load()[0].hits == mail.hits
+    with sqlite3.connect(path) as database:
+        (hits,) = database.execute("SELECT hits FROM mails").fetchone()
+        older = [
+            {n: value for n, value in item.items() if n != "reasons"} for item in json.loads(hits)
+        ]
+        database.execute("UPDATE mails SET hits = ?", (json.dumps(older),))
+    assert MailJournal(path).load()[0].hits == (hit(1, reasons=()), hit(2, reasons=()))

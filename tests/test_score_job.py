@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pyspark.sql import functions as F
 
 import jobs.score
 from conf.settings import Settings
@@ -142,11 +141,15 @@ def test_each_row_says_which_version_scored_it(score, table, settings):
     assert score(constant_version("1", 0.25)) == 0
     land(settings.landing.path, 10, [payment(2)])
     assert score(constant_version("2", 0.75)) == 0
-    land(settings.landing.path, 20, [payment(3)])
+    land(settings.landing.path, 20, [payment(3, amt=912.33), payment(4)])
     forest = forest_version("3")
     assert score(forest) == 0
+    reasons = [row["reasons"] for row in table("transactions")]
+    assert reasons[:2] == [None, []]
+    assert reasons[2][0].endswith(" times this card's 30-day mean")
+    assert reasons[3] is None
     found = [(r["model_version"], r["prediction"]) for r in table("transactions")]
-    assert [version for version, _ in found] == ["1", "2", "3"]
+    assert [version for version, _ in found] == ["1", "2", "3", "3"]
     assert [hit for _, hit in found[:2]] == [False, True]
 
 
@@ -191,8 +194,8 @@ def test_tables_gain_columns_that_they_lack(score, spark, settings):
     path = settings.warehouse.table("transactions")
     jobs.score.ensure_table(spark, settings.warehouse, "transactions")
     spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
-    spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMN label_source")
+    spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMNS (label_source, reasons)")
     land(settings.landing.path, 0, [payment(1)])
-    assert score() == 0
-    row = spark.read.format("delta").load(path).select("trans_num", F.col("label_source")).first()
-    assert row["label_source"] is None
+    assert score(constant_version("1", 0.75)) == 0
+    row = spark.read.format("delta").load(path).select("reasons", "label_source").first()
+    assert (row["reasons"], row["label_source"]) == ([], None)
