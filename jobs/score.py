@@ -19,14 +19,21 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from conf.settings import Settings, settings_from_arguments, stop
-from jobs.arrivals import cut_into_buckets
+from jobs.arrivals import ADDRESSES, cut_into_buckets
 from jobs.blocks import from_block
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
 from jobs.parse import Rules, open_envelopes, parse_payloads
 from jobs.resume import Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
-from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer
+from jobs.scoring import (
+    LATER_COLUMNS,
+    Address,
+    ModelVersion,
+    Scorer,
+    joined_blocks,
+    only_at,
+)
 from jobs.spark import make_folder, spark_session
 from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table
 
@@ -103,7 +110,7 @@ def batch_writer(
         batch.persist()
         try:
             counts = count_kinds(batch)
-            valid = counts.valid - len(counts.duplicates)
+            valid = counts.valid - count_taken(batch, counts.duplicates)
             if valid:
                 rows = transactions_of(batch, model, scorer, counts.duplicates)
                 append(rows, paths["transactions"], query, batch_id)
@@ -122,8 +129,8 @@ def batch_writer(
 
 @dataclass(frozen=True)
 class Counts:
-    """What is in a micro-batch: rows received, valid and invalid first arrivals, and the addresses
-    of those valid ones whose `trans_num` another card used before.
+    """What is in a micro-batch: rows received, valid and invalid first arrivals on their cards, and
+    the addresses of payments whose `trans_num` another card used before, first arrivals or not.
     """
 
     received: int
@@ -145,6 +152,19 @@ def count_kinds(batch: DataFrame) -> Counts:
         sum(row[name] for row in rows) for name in ("received", "valid", "invalid")
     )
     return Counts(received, valid, invalid, frozenset(addresses))
+
+
+def count_taken(batch: DataFrame, duplicates: Collection[Address]) -> int:
+    """How many of the payments in a micro-batch of operator output are at ``duplicates``."""
+    if not duplicates:
+        return 0
+
+    def addresses(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for payments in joined_blocks(batches):
+            yield from only_at(payments, duplicates).select(ADDRESSES.names).to_batches()
+
+    blocks = batch.select("payments")
+    return blocks.mapInArrow(addresses, "source string, position long").count()
 
 
 def score_stream(
