@@ -12,7 +12,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 from conf.settings import Settings
 from jobs.parse import FOREIGN_SOURCE
 from jobs.spark import path_exists
-from jobs.tables import ensure_table, read_table
+from jobs.tables import WRITTEN_TABLES, ensure_table, read_table
 from jobs.warm_start import past_chunks
 
 LAST_POSITION = 2**63 - 1
@@ -40,7 +40,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     if path_exists(spark, f"{checkpoint}/metadata"):
         written = spark.read.schema(_POSITIONS).json(kept).collect()
         return Resume({row["source"]: row["position"] for row in written})
-    for name in ("transactions", "rejected"):
+    for name in WRITTEN_TABLES:
         ensure_table(spark, settings.warehouse, name)
     positions = highest_positions(spark, settings).persist()
     positions.coalesce(1).write.mode("overwrite").json(kept)

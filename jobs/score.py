@@ -19,23 +19,16 @@ from pyspark.sql import functions as F
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from conf.settings import Settings, settings_from_arguments, stop
-from jobs.arrivals import ADDRESSES, cut_into_buckets
+from jobs.arrivals import cut_into_buckets
 from jobs.blocks import from_block
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
 from jobs.parse import Rules, open_envelopes, parse_payloads
 from jobs.resume import Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
-from jobs.scoring import (
-    LATER_COLUMNS,
-    Address,
-    ModelVersion,
-    Scorer,
-    joined_blocks,
-    only_at,
-)
+from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer, joined_blocks, only_at
 from jobs.spark import make_folder, spark_session
-from jobs.tables import REJECTED, TRANSACTIONS, append, ensure_table
+from jobs.tables import DUPLICATES, REJECTED, TRANSACTIONS, WRITTEN_TABLES, append, ensure_table
 
 log = logging.getLogger("jobs.score")
 
@@ -93,13 +86,25 @@ def rejected_of(batch: DataFrame) -> DataFrame:
     return blocks.mapInArrow(open_blocks, REJECTED).select(*REJECTED.fieldNames())
 
 
+def duplicates_of(batch: DataFrame, duplicates: Collection[Address]) -> DataFrame:
+    """The rows of `duplicates` in a micro-batch of operator output: first arrivals on their cards
+    at these addresses.
+    """
+
+    def select(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for payments in joined_blocks(batches):
+            rows = only_at(payments, duplicates)
+            rows = rows.append_column("ingested_at", rows["received_at"])
+            yield from rows.select(DUPLICATES.names).to_batches()
+
+    return batch.select("payments").mapInArrow(select, DUPLICATES)
+
+
 def batch_writer(
     spark: SparkSession, settings: Settings, champion: Callable[[], ModelVersion]
 ) -> Callable[[DataFrame, int], None]:
-    """What foreachBatch calls: writes both tables, each micro-batch once."""
-    paths = {
-        name: ensure_table(spark, settings.warehouse, name) for name in ("transactions", "rejected")
-    }
+    """What foreachBatch calls: writes the tables, each micro-batch once."""
+    paths = {name: ensure_table(spark, settings.warehouse, name) for name in WRITTEN_TABLES}
     scorer = Scorer(spark)
 
     def write(batch: DataFrame, batch_id: int) -> None:
@@ -110,10 +115,14 @@ def batch_writer(
         batch.persist()
         try:
             counts = count_kinds(batch)
-            valid = counts.valid - count_taken(batch, counts.duplicates)
+            elsewhere = duplicates_of(batch, counts.duplicates)
+            taken = elsewhere.count() if counts.duplicates else 0
+            valid = counts.valid - taken
             if valid:
                 rows = transactions_of(batch, model, scorer, counts.duplicates)
                 append(rows, paths["transactions"], query, batch_id)
+            if taken:
+                append(elsewhere, paths["duplicates"], query, batch_id)
             if counts.invalid:
                 append(rejected_of(batch), paths["rejected"], query, batch_id)
         finally:
@@ -152,19 +161,6 @@ def count_kinds(batch: DataFrame) -> Counts:
         sum(row[name] for row in rows) for name in ("received", "valid", "invalid")
     )
     return Counts(received, valid, invalid, frozenset(addresses))
-
-
-def count_taken(batch: DataFrame, duplicates: Collection[Address]) -> int:
-    """How many of the payments in a micro-batch of operator output are at ``duplicates``."""
-    if not duplicates:
-        return 0
-
-    def addresses(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for payments in joined_blocks(batches):
-            yield from only_at(payments, duplicates).select(ADDRESSES.names).to_batches()
-
-    blocks = batch.select("payments")
-    return blocks.mapInArrow(addresses, "source string, position long").count()
 
 
 def score_stream(
