@@ -364,11 +364,18 @@ def feature_frame(payments: pd.DataFrame, history: pd.DataFrame | None = None) -
     ``FEATURE_NAMES``, the index of ``payments``.
 
     Args:
-        payments: in their order of arrival.
-        history: payments that arrived before them.
+        payments: in their order of arrival. With `ingested_at`, a card forgets what arrived more
+            than ``jobs.history.MOST_DAYS`` days before, as in the stream.
+        history: payments that arrived before them; where it has no `ingested_at`, on the day of
+            the first of them, which is how a new checkpoint takes files.
     """
+    arrived = arrays_of(payments)
     remembered = Records.empty()
     if history is not None:
-        remembered = records_of(arrays_of(history)).in_order()
-    computed, _ = compute_features(arrays_of(payments), remembered)
+        earlier = arrays_of(history)
+        if "ingested_at" not in history:
+            first = arrived["day"][0] if len(payments) else 0
+            earlier["day"] = np.full(len(history), first, np.uint16)
+        remembered = records_of(earlier).in_order()
+    computed, _ = compute_features(arrived, remembered)
     return pd.DataFrame(computed, index=payments.index, columns=list(FEATURE_NAMES))

@@ -20,7 +20,7 @@ from mlflow.models import Model
 from threadpoolctl import threadpool_limits
 
 from ingest.schema import PAYMENT_FIELDS
-from jobs.features import FEATURE_INPUTS, FEATURE_NAMES, feature_frame
+from jobs.features import FEATURE_NAMES, feature_frame
 from jobs.windows import Floats
 
 THRESHOLD_KEY = "threshold"
@@ -110,7 +110,7 @@ def inputs_of(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd
 
     Args:
         payments: in their order of arrival, as ``ingest.payment_files.read_payments`` returns them
-            (fields that are not there stay NULL).
+            (fields that are not there stay NULL), or with `ingested_at` beside it.
         history: payments that arrived before them.
     """
     columns = payments.reindex(columns=list(AVAILABLE_INPUTS[len(FEATURE_NAMES) :])).copy()
@@ -124,9 +124,7 @@ def inputs_of(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd
             columns[field.name] = texts.where(texts.notna(), None)
     moments = pd.to_datetime(columns["event_time"], utc=True)
     columns["event_time"] = moments.dt.tz_localize(None).astype("datetime64[us]")
-    needed = list(FEATURE_INPUTS)
-    earlier = None if history is None else history[needed]
-    return columns.join(feature_frame(payments[needed], earlier))
+    return columns.join(feature_frame(payments, history))
 
 
 def _description(path: Path) -> Model:
@@ -162,6 +160,11 @@ class LoadedModel:
         # The last column would be the probability of something else.
         if len(classes) != 2 or classes[1] != 1:
             raise ModelRefused(f"its classes are {classes}, expected 0 and 1 (fraud)")
+
+    @property
+    def estimator(self) -> Any:
+        """The scikit-learn classifier; None where the model is another one."""
+        return self._classifier
 
     def predict(self, columns: pd.DataFrame) -> Floats:
         """The probability of fraud of each row: float64 of shape (n,), from 0 to 1.

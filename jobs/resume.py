@@ -12,7 +12,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 from conf.settings import Settings
 from jobs.envelopes import FOREIGN_SOURCE
 from jobs.spark import path_exists
-from jobs.tables import ensure_table, read_table
+from jobs.tables import WRITTEN_TABLES, ensure_table, read_table
 from jobs.warm_start import past_chunks
 
 LAST_POSITION = 2**63 - 1
@@ -41,7 +41,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
     kept = f"{checkpoint}/written"
-    for name in ("transactions", "rejected"):
+    for name in WRITTEN_TABLES:
         ensure_table(spark, settings.warehouse, name)
     if not path_exists(spark, f"{kept}/_SUCCESS"):
         positions = highest_positions(spark, settings).coalesce(1)

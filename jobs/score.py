@@ -29,10 +29,19 @@ from jobs.hits_topic import HitsTopic, observe_hits
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
-from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer
+from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer, joined_blocks, only_at
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
-from jobs.tables import ADDRESSES, REJECTED, TRANSACTIONS, append, ensure_table, read_table
+from jobs.tables import (
+    ADDRESSES,
+    DUPLICATES,
+    REJECTED,
+    TRANSACTIONS,
+    WRITTEN_TABLES,
+    append,
+    ensure_table,
+    read_table,
+)
 
 log = logging.getLogger("jobs.score")
 
@@ -82,13 +91,25 @@ def _opened(batch: DataFrame, blocks: str, schema: StructType) -> DataFrame:
     return batch.where(F.col(blocks).isNotNull()).select(blocks).mapInArrow(open_blocks, schema)
 
 
+def duplicates_of(batch: DataFrame, duplicates: Collection[Address]) -> DataFrame:
+    """The rows of `duplicates` in a micro-batch of operator output: first arrivals on their cards
+    at these addresses.
+    """
+
+    def select(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for payments in joined_blocks(batches):
+            rows = only_at(payments, duplicates)
+            rows = rows.append_column("ingested_at", rows["received_at"])
+            yield from rows.select(DUPLICATES.names).to_batches()
+
+    return batch.select("payments").mapInArrow(select, DUPLICATES)
+
+
 def batch_writer(
     spark: SparkSession, settings: Settings, champion: Callable[[], ModelVersion]
 ) -> Callable[[DataFrame, int], None]:
-    """What foreachBatch calls: writes both tables, each micro-batch once."""
-    paths = {
-        name: ensure_table(spark, settings.warehouse, name) for name in ("transactions", "rejected")
-    }
+    """What foreachBatch calls: writes the tables, each micro-batch once."""
+    paths = {name: ensure_table(spark, settings.warehouse, name) for name in WRITTEN_TABLES}
     scorer = Scorer(spark)
     hits_topic = settings.kafka and HitsTopic.of(
         settings.kafka, lambda: read_table(spark, settings.warehouse, "transactions")
@@ -106,6 +127,9 @@ def batch_writer(
             rows, hits = observe_hits(transactions_of(batch, model, scorer, counts.duplicates))
             if valid:
                 append(rows, paths["transactions"], query, batch_id)
+            if counts.duplicates:
+                elsewhere = duplicates_of(batch, counts.duplicates)
+                append(elsewhere, paths["duplicates"], query, batch_id)
             if counts.invalid:
                 append(rejected_of(batch), paths["rejected"], query, batch_id)
             if hits_topic and valid:
@@ -123,8 +147,8 @@ def batch_writer(
 
 @dataclass(frozen=True)
 class Counts:
-    """What is in a micro-batch: rows received, valid and invalid first arrivals, and the addresses
-    of those valid ones whose `trans_num` another card used before.
+    """What is in a micro-batch: rows received, valid and invalid first arrivals on their cards, and
+    the addresses of payments whose `trans_num` another card used before, first arrivals or not.
     """
 
     received: int

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
@@ -116,7 +117,7 @@ class Scorer:
         judge = replace(model, archive=b"")
 
         def score_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for payments in _joined(batches):
+            for payments in joined_blocks(batches):
                 loaded = worker_model(key, archive, judge.inputs)
                 rows = without(payments, duplicates)
                 yield from scored(rows, judge, loaded).to_batches(ROWS_AT_ONCE)
@@ -131,8 +132,10 @@ class Scorer:
         return self._broadcast[1]
 
 
-def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The payments in the blocks, some ten thousand at once: a call of a model has its price."""
+def joined_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The payments in the blocks of the first column, some ten thousand at once: a call of a model
+    has its price.
+    """
     waiting: list[pa.Table] = []
     for batch in batches:
         for block in batch.column(0):
@@ -147,11 +150,18 @@ def _joined(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
 
 def without(payments: pa.Table, addresses: Collection[Address]) -> pa.Table:
     """The payments but those at ``addresses``."""
-    if not addresses:
-        return payments
+    return payments.filter(pc.invert(_is_at(payments, addresses))) if addresses else payments
+
+
+def only_at(payments: pa.Table, addresses: Collection[Address]) -> pa.Table:
+    """The payments at ``addresses``."""
+    return payments.filter(_is_at(payments, addresses))
+
+
+def _is_at(payments: pa.Table, addresses: Collection[Address]) -> pa.BooleanArray:
     sources, positions = payments["source"].to_pylist(), payments["position"].to_pylist()
-    kept = [address not in addresses for address in zip(sources, positions, strict=True)]
-    return payments.filter(pa.array(kept))
+    found = [address in addresses for address in zip(sources, positions, strict=True)]
+    return pa.array(found, pa.bool_())
 
 
 def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:

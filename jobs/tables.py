@@ -59,6 +59,16 @@ REJECTED = StructType(
 ADDRESSES = StructType([REJECTED[name] for name in ("source", "position", "received_at")])
 """Where rows came from, and when."""
 
+DUPLICATES = StructType(
+    [
+        field
+        for field in TRANSACTIONS
+        if field.name in (*PAYMENT_COLUMNS.names, "source", "position", "event_time", "ingested_at")
+    ]
+)
+"""One row a payment that was not scored because another card used its `trans_num` before: its own
+card remembers it all the same, also with a new checkpoint."""
+
 ALERTS = StructType(
     [
         StructField("trans_num", StringType()),
@@ -87,11 +97,20 @@ ALERTS = StructType(
 """One row a hit: what the mail shows of it, the micro-batch that found it (`batch`), and how the
 mail fared: `status` is pending, sent or failed; `message_id` is that of the mail it went into."""
 
-_SCHEMAS = {"transactions": TRANSACTIONS, "rejected": REJECTED, "alerts": ALERTS}
+WRITTEN_TABLES = ("transactions", "duplicates", "rejected")
+"""What the score job fills."""
+
+_SCHEMAS = {
+    "transactions": TRANSACTIONS,
+    "rejected": REJECTED,
+    "duplicates": DUPLICATES,
+    "alerts": ALERTS,
+}
 
 _STATISTICS = {
     "transactions": "event_time,ingested_at",
     "rejected": "received_at",
+    "duplicates": "event_time,ingested_at",
     "alerts": "recorded_at",
 }
 

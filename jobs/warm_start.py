@@ -1,5 +1,5 @@
-"""What a new checkpoint remembers from the start: the payments that `transactions` holds, and those
-of CSV files.
+"""What a new checkpoint remembers from the start: the payments that `transactions` and `duplicates`
+hold, and those of CSV files.
 """
 
 from collections.abc import Iterator
@@ -27,10 +27,12 @@ def past_chunks(spark: SparkSession, settings: Settings) -> DataFrame | None:
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
-    known = _known_payments(spark, settings)
+    known = _known_payments(spark, settings, "transactions")
     payments = _from_files(spark, settings, known) if settings.score.history else known
     if payments.isEmpty():
         return None
+    # Only their own cards remember these: the `trans_num` is another card's.
+    elsewhere = _known_payments(spark, settings, "duplicates")
     buckets = settings.score.buckets
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -44,12 +46,18 @@ def past_chunks(spark: SparkSession, settings: Settings) -> DataFrame | None:
         merged = keyed_blocks([(blocks["bucket"][0].as_py(), to_chunk(ordered).to_bytes())])
         return pa.Table.from_batches([merged])
 
-    return payments.mapInArrow(cut, KEYED_BLOCK).groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
+    blocks = payments.mapInArrow(cut, KEYED_BLOCK).unionAll(
+        elsewhere.mapInArrow(cut, KEYED_BLOCK).where("bucket >= 0")
+    )
+    return blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
 
 
-def _known_payments(spark: SparkSession, settings: Settings) -> DataFrame:
-    payments = read_table(spark, settings.warehouse, "transactions")
-    newest = payments.agg(F.max("ingested_at").alias("newest"))
+def _known_payments(spark: SparkSession, settings: Settings, table: str) -> DataFrame:
+    """The payments of a table that may still matter, counted back from the newest scored one."""
+    payments = read_table(spark, settings.warehouse, table)
+    newest = read_table(spark, settings.warehouse, "transactions").agg(
+        F.max("ingested_at").alias("newest")
+    )
     days = max(settings.score.seen_days, MOST_DAYS) + 1
     return (
         payments.crossJoin(F.broadcast(newest))

@@ -5,6 +5,7 @@ import pytest
 from ingest.schema import check_payment
 from jobs.describe_features import PAGE, page
 from jobs.features import FEATURE_NAMES, FEATURES, feature_frame
+from jobs.model import inputs_of
 from tests.conftest import payment
 
 
@@ -54,6 +55,27 @@ def test_a_history_is_what_came_before_and_the_index_stays():
     assert with_history["amount_usd_sum_by_card_24h"].to_dict() == {7: 3.0, 3: 4.0}
     assert with_history["amount_usd"].to_dict() == {7: 1.0, 3: 2.0}
     assert (with_history.dtypes == np.float64).all()
+
+
+def test_a_card_forgets_by_the_day_of_arrival_where_it_is_known():
+    payments = frame(payment(1), payment(2, current_time=1_717_245_297_000))
+    payments["ingested_at"] = pd.to_datetime(["2025-01-01", "2025-02-03"], utc=True)
+    name = "seconds_since_previous_by_card"
+    for features in (feature_frame(payments), inputs_of(payments)):
+        assert features[name].isna().all()
+    payments["ingested_at"] = pd.to_datetime(["2025-01-01", "2025-02-02"], utc=True)
+    for features in (feature_frame(payments), inputs_of(payments)):
+        assert features[name].tolist()[1] == 1
+
+
+def test_history_without_a_day_of_arrival_came_with_the_first_payment():
+    history = frame(payment(1))
+    payments = frame(payment(2, current_time=1_717_245_297_000))
+    payments["ingested_at"] = pd.to_datetime(["2025-01-01"], utc=True)
+    assert inputs_of(payments, history)["seconds_since_previous_by_card"].tolist() == [1]
+    known = history.assign(ingested_at=pd.to_datetime(["2024-11-01"], utc=True))
+    assert inputs_of(payments, known)["seconds_since_previous_by_card"].isna().all()
+    assert inputs_of(payments.iloc[:0], history).empty
 
 
 def test_no_rows_give_no_rows():

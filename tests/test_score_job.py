@@ -76,6 +76,29 @@ def test_a_rejected_payment_served_twice_is_rejected_once_and_its_correction_sco
     assert ids(table("transactions")) == [1]
 
 
+def test_a_trans_num_of_another_card_hides_no_other_payment(score, table, settings):
+    other = payment(1, cc_num=5000123412341234)
+    land(settings.landing.path, 0, [payment(1), other, other])
+    assert score() == 0
+    land(settings.landing.path, 10, [other, payment(2)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2]
+
+
+def test_a_new_checkpoint_remembers_payments_that_another_card_keeps_from_being_scored(
+    score, table, settings
+):
+    other = {"cc_num": 5000123412341234}
+    land(settings.landing.path, 0, [payment(1), payment(1, **other)])
+    assert score() == 0
+    shutil.rmtree(settings.warehouse.checkpoint("score"))
+    land(settings.landing.path, 10, [payment(1, **other), payment(2, **other)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2]
+    assert [row["position"] for row in table("duplicates")] == [1]
+    assert table("transactions")[1]["features"]["payment_count_by_card_today"] == 1
+
+
 def test_a_second_run_goes_on_from_where_the_first_stopped(score, table, settings):
     land(settings.landing.path, 0, [payment(1), payment(2)])
     assert score() == 0
