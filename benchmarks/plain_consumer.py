@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES
 from benchmarks.score_job import Turn
 from ingest.schema import PAYMENT_FIELDS
 from jobs.bucket import EMPTY, Bucket, Chunk
-from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features, text_hash
-from jobs.history import Records, forget
+from jobs.features import arrays_of_table, compute_features, text_hash
 from jobs.first_arrival import Identifiers
+from jobs.history import Records, forget
 from jobs.parse import MOMENT, PAYMENT_COLUMNS
 from jobs.scoring import LATER_COLUMNS, ROWS_AT_ONCE, ModelVersion, load_archive, scored
 from jobs.tables import TRANSACTIONS
@@ -45,6 +47,7 @@ _PAYLOAD = pa.schema(
         for field in PAYMENT_FIELDS
     ]
 )
+_STORED = to_arrow_schema(TRANSACTIONS, timezone="UTC")
 _BASE_SHARE = 8  # recent payments are merged into the base when they are this part of it
 
 
@@ -61,12 +64,10 @@ class Memory:
     def first_arrivals(self, payments: pa.Table) -> pa.Table:
         """The payments that were not seen before; they are from now on."""
         names = text_hash(payments["trans_num"].to_numpy().astype(object)).tolist()
-        before = len(self._seen)
-        if self._seen.isdisjoint(names):
-            self._seen.update(names)
-            if len(self._seen) == before + len(names):
-                return payments
-            self._seen.difference_update(names)
+        new = set(names)
+        if len(new) == len(names) and self._seen.isdisjoint(new):
+            self._seen |= new
+            return payments
         kept = []
         for name in names:
             kept.append(name not in self._seen)
@@ -113,9 +114,7 @@ class PlainConsumer:
     def turn(self, names: list[str]) -> Turn:
         """Work through landed files."""
         step = self._files_a_batch
-        return [
-            self._batch(names[start : start + step]) for start in range(0, len(names), step)
-        ]
+        return [self._batch(names[start : start + step]) for start in range(0, len(names), step)]
 
     def _batch(self, names: list[str]) -> dict[str, Any]:
         marks = [time.perf_counter()]
@@ -143,8 +142,8 @@ def read_payments(lines: bytes) -> pa.Table:
     """Landed lines as columns, in the quickest way there is: nothing is checked."""
     envelopes = _read(pa.py_buffer(lines), _ENVELOPE)
     texts = envelopes["payload"].combine_chunks()
-    joined = pa.compute.binary_join(pa.scalar(texts.to_pylist()), "\n").as_buffer()
-    payload = _read(joined, _PAYLOAD)
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    payload = _read(pc.binary_join(whole, "\n")[0].as_buffer(), _PAYLOAD)
     columns = {name: payload[name] for name in payload.column_names}
     for name in _AS_NUMBERS:
         columns[name] = columns[name].cast(pa.string())
@@ -173,11 +172,9 @@ def _read(lines: pa.Buffer, schema: pa.Schema) -> pa.Table:
 
 def open_table(place: Place) -> DeltaTable:
     """The table that all processes append to, made with the columns and settings of ours."""
-    from pyspark.sql.pandas.types import to_arrow_schema
-
     return DeltaTable.create(
         str(place.of("plain") / "transactions"),
-        schema=to_arrow_schema(TRANSACTIONS),
+        schema=_STORED,
         mode="ignore",
         configuration={
             "delta.checkpointInterval": "100",
@@ -187,9 +184,6 @@ def open_table(place: Place) -> DeltaTable:
 
 
 def _as_stored(rows: pa.Table) -> pa.Table:
-    from pyspark.sql.pandas.types import to_arrow_schema
-
-    schema = to_arrow_schema(TRANSACTIONS)
     for name in LATER_COLUMNS:
-        rows = rows.append_column(name, pa.nulls(len(rows), schema.field(name).type))
-    return rows.select(schema.names).cast(schema)
+        rows = rows.append_column(name, pa.nulls(len(rows), _STORED.field(name).type))
+    return rows.select(_STORED.names).cast(_STORED)

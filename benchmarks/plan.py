@@ -1,7 +1,7 @@
 """What is measured, how often, and where the files of it lie."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).parent.parent
@@ -66,6 +66,25 @@ class Plan:
         """Cards, rows of a micro-batch, micro-batches of a turn; small ones first."""
         sizes = list(zip(self.batch_rows, self.batches, strict=True))
         return [(cards, rows, batches) for cards in self.cards for rows, batches in sizes]
+
+    def only(self, cards: str | None, rows: str | None) -> "Plan":
+        """The same at some numbers of cards and of rows alone (comma between them)."""
+        wanted = {
+            name: set(map(int, told.split(",")))
+            for name, told in (("cards", cards), ("rows", rows))
+            if told
+        }
+        sizes = [
+            (size, batches)
+            for size, batches in zip(self.batch_rows, self.batches, strict=True)
+            if size in wanted.get("rows", {size})
+        ]
+        return replace(
+            self,
+            cards=tuple(number for number in self.cards if number in wanted.get("cards", {number})),
+            batch_rows=tuple(size for size, _ in sizes),
+            batches=tuple(batches for _, batches in sizes),
+        )
 
 
 _HERE = PROJECT / "benchmarks"

@@ -1,5 +1,6 @@
 """Our score job under test: the functions of ``jobs.score``, in a Spark session of its own."""
 
+import json
 import os
 import sys
 import time
@@ -76,28 +77,27 @@ class ScoreJob:
         stream = jobs.score.score_stream(rows, self._write, self._checkpoint)
         return stream.trigger(**trigger).start()
 
-    def turn(self) -> Turn:
-        """Work through what has landed since the last turn."""
+    def turn(self, names: list[str]) -> Turn:
+        """Work through what has landed since the last turn: the files ``names``."""
         with self._parts.watched():
             query = self.query(availableNow=True)
             query.awaitTermination()
         error = query.exception()
         if error is not None:
             raise error
-        progress = [json for json in map(_plain, query.recentProgress) if json["numInputRows"]]
+        # Through JSON: plain numbers and dictionaries, whatever Spark's classes are.
+        told = [json.loads(progress.json) for progress in query.recentProgress]
+        progress = [batch for batch in told if batch["numInputRows"]]
         parts = self._parts.taken()
-        return [_measured(json, parts.get(json["batchId"], {})) for json in progress]
+        turn = [_measured(batch, parts.get(batch["batchId"], {})) for batch in progress]
+        rows = sum(batch["rows"] for batch in turn)
+        if rows != len(names) * FILE_ROWS:
+            raise RuntimeError(f"{rows} rows in {len(names)} files of {FILE_ROWS}")
+        return turn
 
     def stop(self) -> None:
         """End the session."""
         self.spark.stop()
-
-
-def _plain(progress: Any) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = json.loads(progress.json)
-    return found
 
 
 def _measured(progress: dict[str, Any], parts: dict[str, float]) -> dict[str, Any]:

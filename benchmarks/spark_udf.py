@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import mlflow.pyfunc
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import BooleanType, DoubleType, StructType
+from pyspark.sql.types import StructType
 
 from benchmarks.trained import model_uri
 from jobs.blocks import from_block
@@ -18,9 +17,7 @@ from jobs.scoring import SCORED, Address, ModelVersion, without
 
 _ADDED = ("scored_at", "fraud_score", "prediction", "threshold", "model_name", "model_version")
 
-DECODED = StructType(
-    [field for field in SCORED if field.name not in _ADDED]
-)
+DECODED = StructType([field for field in SCORED if field.name not in _ADDED])
 """A payment with its features, as Spark's own columns."""
 
 

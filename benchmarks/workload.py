@@ -195,8 +195,7 @@ def bucket_of(hashes: Integers, buckets: int) -> Integers:
 def _places(keys: Integers) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
     order = np.argsort(keys, kind="stable")
     found, first = np.unique(keys[order], return_index=True)
-    for key, places in zip(found.tolist(), np.split(order, first[1:]), strict=True):
-        yield key, places
+    yield from zip(found.tolist(), np.split(order, first[1:]), strict=True)
 
 
 def _holder_fields(population: Population) -> list[str]:

@@ -31,7 +31,9 @@ def parsed(workload):
         {
             "value": pa.array([line.encode() for line in lines], pa.binary()),
             "file": pa.repeat("f", len(lines)),
-            "read_at": pa.repeat(pa.scalar(pd.Timestamp.now("UTC"), pa.timestamp("us", "UTC")), 300),
+            "read_at": pa.repeat(
+                pa.scalar(pd.Timestamp.now("UTC"), pa.timestamp("us", "UTC")), 300
+            ),
         }
     )
     return parse_payloads(open_envelopes(table), Rules(max_days_ahead=1.0))
