@@ -1,1 +1,1 @@
-"""How fast it is: ``python -m benchmarks [--only PARTS] [--quick]``, see ``benchmarks.__main__``."""
+"""How fast it is: ``python -m benchmarks``; see ``benchmarks.__main__``."""

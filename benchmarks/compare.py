@@ -1,4 +1,4 @@
-"""The systems on the same payments, turn by turn: ours, ours with ``spark_udf``, the plain consumer."""
+"""The systems on the same payments in turns: ours, ours with ``spark_udf``, a plain consumer."""
 
 import logging
 import shutil

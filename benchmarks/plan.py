@@ -18,7 +18,6 @@ class Plan:
         batch_rows: rows of a micro-batch to compare the systems at.
         runs: times that each system has its turn, one system after the other.
         batches: micro-batches of a turn, by rows of a micro-batch.
-        unsteady: micro-batches at the start of a turn that do not count.
         history_per_card: remembered payments of a card before the first one that is measured.
         training_rows: synthetic payments that the model is trained on.
         growth_cards, growth_commits: of the table that grows, 1,000 rows a commit.
@@ -31,7 +30,6 @@ class Plan:
     batch_rows: tuple[int, ...] = (1_000, 50_000)
     runs: int = 3
     batches: tuple[int, ...] = (20, 6)
-    unsteady: int = 2
     history_per_card: int = 70
     training_rows: int = 120_000
     growth_cards: int = 10_000

@@ -1,4 +1,4 @@
-"""The competitor in Spark: ``mlflow.pyfunc.spark_udf`` in place of our scoring, all else as it is."""
+"""The competitor in Spark: ``mlflow.pyfunc.spark_udf`` in place of our scoring, else the same."""
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime

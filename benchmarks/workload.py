@@ -1,8 +1,9 @@
 """The payments that are measured: made from a seed, the same wherever and whenever.
 
-Card holders, merchants and amounts are those of ``ingest.synthetic``; what a card buys when is drawn
-more simply, and much faster. The clock is one of its own: the past fills 30 days before ``BEGIN``,
-and from there on the payments follow one another by a millisecond, whatever the number of cards.
+Card holders, merchants and amounts are those of ``ingest.synthetic``; what a card buys when is
+drawn more simply, and much faster. The clock is one of its own: the past fills 30 days before
+``BEGIN``, and from there on the payments follow one another by a millisecond, however many cards
+there are.
 """
 
 import json
