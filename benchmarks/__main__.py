@@ -26,7 +26,7 @@ from benchmarks.plan import FULL, PROJECT, QUICK, Plan
 from benchmarks.process import Process
 from benchmarks.report import write_report
 from benchmarks.results import Results
-from benchmarks.trained import trained_version
+from benchmarks.trained import fingerprint_of_training, trained_version
 from benchmarks.workload import Workload
 
 PARTS = (*SYSTEMS, "step", "bound", "growth", "delay")
@@ -54,18 +54,19 @@ def main() -> None:
     if arguments.fresh:
         (plan.folder / "unfinished.json").unlink(missing_ok=True)
     plan = plan.only(arguments.cards, arguments.rows)
-    results = Results(plan, [*parts, arguments.cards or "", arguments.rows or ""])
+    results = Results(plan)
     if not arguments.report:
         started = time.monotonic()
+        results.begin([*parts, arguments.cards or "", arguments.rows or ""])
         measure(plan, results, parts)
+        results.finish()
         log.info("measured in %.0f minutes", (time.monotonic() - started) / 60)
     write_report(plan, results)
-    results.finish()
 
 
 def measure(plan: Plan, results: Results, parts: list[str]) -> None:
     """Measure the parts that this run has not measured."""
-    registry = plan.folder / "registry"
+    registry = plan.folder / f"registry-{fingerprint_of_training()}"
     place = Place(plan.folder, registry, settings_for(plan.folder, registry).score.buckets)
     if systems := [part for part in parts if part in SYSTEMS]:
         compare(plan, results, systems, place)

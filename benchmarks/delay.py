@@ -83,8 +83,8 @@ class Lander:
 
 
 def measured_delay(plan: Plan, place: Place, rate: int) -> dict[str, Any]:
-    """Seconds from landing to Delta, and to the alert of the hits, of the payments that landed after
-    the warm-up: ``p50``, ``p95``, ``p99``, ``max`` and their ``count``.
+    """Seconds from landing to Delta, and to the alert of hits, of payments that landed after the
+    warm-up: ``p50``, ``p95``, ``p99``, ``max`` and their ``count``.
     """
     model = trained_version(place.registry, plan.training_rows)
     workload = Workload(plan.delay_cards, plan.history_per_card)

@@ -12,8 +12,11 @@ def turn_rate(turn: list[list[dict[str, Any]]], unsteady: int = UNSTEADY) -> flo
     """Payments a second in a turn: of each process the median over its steady micro-batches, added
     up over processes, which work side by side.
     """
-    return sum(
-        median(batch["rows"] / batch["seconds"] for batch in process[unsteady:]) for process in turn
+    return float(
+        sum(
+            median(batch["rows"] / batch["seconds"] for batch in process[unsteady:])
+            for process in turn
+        )
     )
 
 

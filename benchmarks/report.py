@@ -19,7 +19,7 @@ NAMES = {
     "plain": "plain consumer",
 }
 _WHAT = f"""\
-Payments a second, median of the turns (least – most). All systems work on the same files, with the
+Payments a second, median of the turns (least to most). All systems work on the same files, with the
 same features and the same model, in turns. A turn's first two micro-batches do not count. The
 score job runs in Spark `local[{CORES}]`; the plain consumer is {CORES} Python processes, each with
 the lines of its own cards in files of its own, Arrow reading them without any check, and state in
@@ -29,7 +29,7 @@ NumPy arrays.
 job's state is in its checkpoint, and each payment is in the table exactly once, whatever crashes.**
 """
 
-Table = tuple[Sequence[str], list[Sequence[str]]]
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 
 
 def write_report(plan: Plan, results: Results) -> None:
@@ -67,8 +67,8 @@ def _markdown(table: Table) -> str:
 
 def _spread(values: Sequence[float], form: str = ",.0f") -> str:
     if not values:
-        return "–"
-    return f"{median(values):{form}} ({min(values):{form}} – {max(values):{form}})"
+        return "-"
+    return f"{median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def _rates(results: Results, cards: int, rows: int, system: str) -> list[float]:
@@ -81,7 +81,7 @@ def _ratio(results: Results, cards: int, rows: int, over: str, under: str) -> fl
 
 
 def _number(value: float | None, form: str = ".2f") -> str:
-    return "–" if value is None else f"{value:{form}}"
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _throughput(plan: Plan, results: Results) -> Table:
@@ -100,9 +100,9 @@ def _throughput(plan: Plan, results: Results) -> Table:
 
 
 _PARTS = """\
-Median seconds of a steady micro-batch. "parse, state" is the first action in `foreachBatch`: reading,
-parsing, the shuffle, features and state; "model, Delta" the second one. The others are Spark's own
-names (`addBatch` holds both).
+Median seconds of a steady micro-batch. "parse, state" is the first action in `foreachBatch`:
+reading, parsing, the shuffle, features and state; "model, Delta" the second one. The others are
+Spark's own names (`addBatch` holds both).
 """
 
 
@@ -167,8 +167,8 @@ def _growth(results: Results) -> Table:
 
 
 _DELAY = """\
-Seconds from the landing of a payment's file to the commit that holds the payment, and to the message
-of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate.
+Seconds from the landing of a payment's file to the commit that holds the payment, and to the
+message of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate.
 """
 
 
@@ -201,12 +201,12 @@ def _targets(plan: Plan, results: Results) -> Table:
     delays = results.get("delay/100") or {}
     for way, words in (("alerts", "landing to alert"), ("delta", "(landing to Delta)")):
         p99 = (delays.get(way) or {}).get("p99")
-        reached = "–" if p99 is None else "reached" if p99 <= 1.0 else "missed"
+        reached = "-" if p99 is None else "reached" if p99 <= 1.0 else "missed"
         rows.append([f"{words}, p99 at 100 tx/s", "≤ 1.0 s", _number(p99), reached])
     return ("target", "wanted", "measured", ""), rows
 
 
 def _judged(value: float | None, least: float) -> str:
     if value is None:
-        return "–"
+        return "-"
     return "reached" if value >= least else "missed"

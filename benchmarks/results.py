@@ -6,6 +6,7 @@ import json
 import subprocess
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from benchmarks.plan import PROJECT, Plan
@@ -16,25 +17,26 @@ Entry = dict[str, Any]
 class Results:
     """The measurements of a plan, by key; the file is written with every change."""
 
-    def __init__(self, plan: Plan, parts: list[str]) -> None:
+    def __init__(self, plan: Plan) -> None:
         self._path = plan.results
         self._open_run = plan.folder / "unfinished.json"
         self.entries: dict[str, Entry] = {}
         if self._path.is_file():
             self.entries = json.loads(self._path.read_text())
-        self._run = self._begin(parts)
+        self._run = ""
 
-    def _begin(self, parts: list[str]) -> str:
+    def begin(self, parts: list[str]) -> None:
+        """Begin to measure ``parts``, or go on with the same parts of the same code."""
         commit = commit_of_the_code()
         if self._open_run.is_file():
             kept = json.loads(self._open_run.read_text())
             if (kept["commit"], kept["parts"]) == (commit, parts):
-                return str(kept["run"])
-        run = uuid.uuid4().hex
+                self._run = str(kept["run"])
+                return
+        self._run = uuid.uuid4().hex
         self._open_run.parent.mkdir(parents=True, exist_ok=True)
-        kept = {"commit": commit, "parts": parts, "run": run}
+        kept = {"commit": commit, "parts": parts, "run": self._run}
         self._open_run.write_text(json.dumps(kept))
-        return run
 
     def has(self, key: str) -> bool:
         """Whether this run has measured it."""
@@ -62,11 +64,26 @@ class Results:
         self._open_run.unlink(missing_ok=True)
 
 
+@cache
 def commit_of_the_code() -> str:
-    """Git's commit, with a mark where files were changed since; or "unknown"."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*"]
+    """Git's commit, with a mark where files other than the results were changed since; or
+    "unknown".
+    """
     try:
-        told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)  # noqa: S603
+        commit = _git("rev-parse", "--short=10", "HEAD")
+        own = [f":!benchmarks/{name}" for name in ("results.json", "RESULTS.md", "RESULTS.png")]
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{commit}, with changes" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    told = subprocess.run(  # noqa: S603
+        ["git", *arguments],  # noqa: S607
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return told.stdout.strip()

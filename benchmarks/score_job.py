@@ -18,8 +18,9 @@ from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
 from jobs.card_memory import KEYED_BLOCK
 from jobs.resume import Resume
-from jobs.scoring import ModelVersion
+from jobs.scoring import ModelVersion, Scorer
 from jobs.spark import spark_session
+from jobs.tables import append
 
 Turn = list[dict[str, Any]]
 """Micro-batches of a system: `rows`, `seconds`, and of ours `parts` (seconds by name)."""
@@ -65,8 +66,9 @@ class ScoreJob:
         self._checkpoint = self.settings.warehouse.checkpoint("score")
         self._parts = _Parts()
         self._lines = jobs.score.landing_lines(self.spark, self.settings)
-        with mock.patch.object(jobs.score, "Scorer", scorer or jobs.score.Scorer):
+        with mock.patch.object(jobs.score, "Scorer", side_effect=scorer or Scorer) as made:
             self._write = jobs.score.batch_writer(self.spark, self.settings, lambda: model)
+        made.assert_called_once()
         past = self.spark.read.schema(KEYED_BLOCK).parquet(str(place.past))
         self._resume = Resume(written={}, past=past)
 
@@ -122,7 +124,7 @@ class _Parts:
     def watched(self) -> Iterator[None]:
         """Watch ``jobs.score`` meanwhile."""
         batch: list[int] = []
-        append, count = jobs.score.append, jobs.score.count_kinds
+        count = jobs.score.count_kinds
 
         def timed_count(frame: Any) -> Any:
             started = time.perf_counter()

@@ -1,9 +1,13 @@
 """The model that is measured: the pipeline of ``training``, trained once, through a registry."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import mlflow
+
 from benchmarks.places import settings_for
+from benchmarks.plan import PROJECT
 from ingest.payment_files import read_payments
 from ingest.synthetic import make_population, payments
 from jobs.champion import MlflowRegistry, ModelCache
@@ -32,10 +36,16 @@ def trained_version(registry: Path, rows: int) -> ModelVersion:
     return ModelCache(settings.registry.cache).fetch(MlflowRegistry(settings.registry), reference)
 
 
+def fingerprint_of_training() -> str:
+    """Changes with the code that a model comes from."""
+    sources = [*PROJECT.glob("training/*.py"), *PROJECT.glob("ingest/synthetic*.py")]
+    sources += [PROJECT / "jobs" / f"{name}.py" for name in ("features", "history", "windows")]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources)))
+    return digest.hexdigest()[:10]
+
+
 def model_uri(registry: Path) -> str:
     """Address of the same version for MLflow; sets the registry's address."""
-    import mlflow
-
     settings = settings_for(registry, registry).registry
     mlflow.set_tracking_uri(settings.tracking_uri)
     return f"models:/{settings.model_name}@{settings.alias}"
