@@ -1,0 +1,105 @@
+"""What is measured, how often, and where the files of it lie."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+PROJECT = Path(__file__).parent.parent
+CORES = 2
+"""Spark's ``local[2]``, and as many processes of the plain consumer."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of a run of the benchmarks.
+
+    Attributes:
+        cards: numbers of cards to compare the systems at.
+        batch_rows: rows of a micro-batch to compare the systems at.
+        runs: times that each system has its turn, one system after the other.
+        batches: micro-batches of a turn, by rows of a micro-batch.
+        history_per_card: remembered payments of a card before the first one that is measured.
+        training_rows: synthetic payments that the model is trained on.
+        growth_cards, growth_commits: of the table that grows, 1,000 rows a commit.
+        delay_cards, delay_rates: payments a second.
+        delay_seconds, delay_warm_seconds: time that is measured, and before it.
+    """
+
+    name: str
+    cards: tuple[int, ...] = (400, 10_000, 200_000)
+    batch_rows: tuple[int, ...] = (1_000, 50_000)
+    runs: int = 3
+    batches: tuple[int, ...] = (20, 6)
+    history_per_card: int = 70
+    training_rows: int = 120_000
+    growth_cards: int = 10_000
+    growth_commits: int = 1_000
+    delay_cards: int = 10_000
+    delay_rates: tuple[int, ...] = (20, 100, 1_000)
+    delay_seconds: int = 60
+    delay_warm_seconds: int = 20
+
+    @property
+    def results(self) -> Path:
+        """The JSON file that keeps every measurement."""
+        return self.folder / "results.json" if self.is_quick else _HERE / "results.json"
+
+    @property
+    def report(self) -> Path:
+        """The report; the plot has its name."""
+        return self.folder / "RESULTS.md" if self.is_quick else _HERE / "RESULTS.md"
+
+    @property
+    def folder(self) -> Path:
+        """Where everything else is written."""
+        return Path(os.environ.get("BENCH_FOLDER", PROJECT / "var" / "bench")) / self.name
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether this only shows that the harness works."""
+        return self.name == "quick"
+
+    @property
+    def cases(self) -> list[tuple[int, int, int]]:
+        """Cards, rows of a micro-batch, micro-batches of a turn; small ones first."""
+        sizes = list(zip(self.batch_rows, self.batches, strict=True))
+        return [(cards, rows, batches) for cards in self.cards for rows, batches in sizes]
+
+    def only(self, cards: str | None, rows: str | None) -> "Plan":
+        """The same at some numbers of cards and of rows alone (comma between them)."""
+        wanted = {
+            name: set(map(int, told.split(",")))
+            for name, told in (("cards", cards), ("rows", rows))
+            if told
+        }
+        sizes = [
+            (size, batches)
+            for size, batches in zip(self.batch_rows, self.batches, strict=True)
+            if size in wanted.get("rows", {size})
+        ]
+        return replace(
+            self,
+            cards=tuple(number for number in self.cards if number in wanted.get("cards", {number})),
+            batch_rows=tuple(size for size, _ in sizes),
+            batches=tuple(batches for _, batches in sizes),
+        )
+
+
+_HERE = PROJECT / "benchmarks"
+
+FULL = Plan("full")
+
+QUICK = Plan(
+    "quick",
+    cards=(400, 2_000),
+    batch_rows=(1_000, 5_000),
+    runs=1,
+    batches=(4, 4),
+    training_rows=20_000,
+    growth_cards=400,
+    growth_commits=30,
+    delay_cards=400,
+    delay_rates=(20, 100),
+    delay_seconds=8,
+    delay_warm_seconds=6,
+)

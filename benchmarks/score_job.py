@@ -1,0 +1,151 @@
+"""Our score job under test: the functions of ``jobs.score``, in a Spark session of its own."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+import jobs.score
+from benchmarks.places import FILE_ROWS, Place
+from benchmarks.plan import CORES, PROJECT
+from jobs.card_memory import KEYED_BLOCK
+from jobs.resume import Resume
+from jobs.scoring import ModelVersion, Scorer
+from jobs.spark import spark_session
+from jobs.tables import append
+
+Turn = list[dict[str, Any]]
+"""Micro-batches of a system: `rows`, `seconds`, and of ours `parts` (seconds by name)."""
+
+_FORGET_NO_PROGRESS = "10000"
+
+
+def start_spark(name: str) -> SparkSession:
+    """The session of a job with the project's settings and ``local[2]``."""
+    os.chdir(PROJECT)
+    arguments = f"--properties-file spark-defaults.conf --master local[{CORES}] pyspark-shell"
+    os.environ["PYSPARK_SUBMIT_ARGS"] = arguments
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    spark = spark_session(name)
+    spark.conf.set("spark.sql.streaming.numRecentProgressUpdates", _FORGET_NO_PROGRESS)
+    return spark
+
+
+class ScoreJob:
+    """The score query over landed files, from turn to turn on one checkpoint.
+
+    Args:
+        place: its files.
+        name: of the folder that it writes to.
+        model: the version that scores.
+        rows: of a micro-batch.
+        scorer: what stands in for ``jobs.scoring.Scorer``, made from the session; None: ours.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        name: str,
+        model: ModelVersion,
+        rows: int,
+        scorer: Callable[[SparkSession], Any] | None = None,
+    ) -> None:
+        self.spark = start_spark(f"benchmark-{name}")
+        self.settings = place.settings(name, max_files=max(1, rows // FILE_ROWS))
+        self._checkpoint = self.settings.warehouse.checkpoint("score")
+        self._parts = _Parts()
+        self._lines = jobs.score.landing_lines(self.spark, self.settings)
+        with mock.patch.object(jobs.score, "Scorer", side_effect=scorer or Scorer) as made:
+            self._write = jobs.score.batch_writer(self.spark, self.settings, lambda: model)
+        made.assert_called_once()
+        past = self.spark.read.schema(KEYED_BLOCK).parquet(str(place.past))
+        self._resume = Resume(written={}, past=past)
+
+    def query(self, **trigger: Any) -> StreamingQuery:
+        """Start the query; the first one puts the past into the state."""
+        rows = jobs.score.remembered(self._lines, self.settings, self._resume)
+        self._resume = self._resume.after_first_batch()
+        stream = jobs.score.score_stream(rows, self._write, self._checkpoint)
+        return stream.trigger(**trigger).start()
+
+    def turn(self, names: list[str]) -> Turn:
+        """Work through what has landed since the last turn: the files ``names``."""
+        with self._parts.watched():
+            query = self.query(availableNow=True)
+            query.awaitTermination()
+        error = query.exception()
+        if error is not None:
+            raise error
+        # Through JSON: plain numbers and dictionaries, whatever Spark's classes are.
+        told = [json.loads(progress.json) for progress in query.recentProgress]
+        progress = [batch for batch in told if batch["numInputRows"]]
+        parts = self._parts.taken()
+        turn = [_measured(batch, parts.get(batch["batchId"], {})) for batch in progress]
+        rows = sum(batch["rows"] for batch in turn)
+        if rows != len(names) * FILE_ROWS:
+            raise RuntimeError(f"{rows} rows in {len(names)} files of {FILE_ROWS}")
+        return turn
+
+    def stop(self) -> None:
+        """End the session."""
+        self.spark.stop()
+
+
+def _measured(progress: dict[str, Any], parts: dict[str, float]) -> dict[str, Any]:
+    milliseconds = progress["durationMs"]
+    seconds = {name: value / 1000 for name, value in milliseconds.items()}
+    return {
+        "rows": progress["numInputRows"],
+        "seconds": seconds.pop("triggerExecution"),
+        "parts": seconds | parts,
+    }
+
+
+@dataclass
+class _Parts:
+    """Times inside of foreachBatch: parse, shuffle and state run where the rows are counted first;
+    model and Delta where they are appended.
+    """
+
+    _seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Watch ``jobs.score`` meanwhile."""
+        batch: list[int] = []
+        count = jobs.score.count_kinds
+
+        def timed_count(frame: Any) -> Any:
+            started = time.perf_counter()
+            counts = count(frame)
+            batch.append(round((time.perf_counter() - started) * 1e6))
+            return counts
+
+        def timed_append(frame: Any, path: str, application: str, version: int) -> None:
+            started = time.perf_counter()
+            append(frame, path, application, version)
+            spent = self._seconds.setdefault(version, {"model, Delta": 0.0})
+            spent["model, Delta"] += time.perf_counter() - started
+            spent["parse, state"] = batch[-1] / 1e6
+
+        with (
+            mock.patch.object(jobs.score, "append", timed_append),
+            mock.patch.object(jobs.score, "count_kinds", timed_count),
+        ):
+            yield
+
+    def taken(self) -> dict[int, dict[str, float]]:
+        """Seconds by name, by micro-batch, since the last call."""
+        found, self._seconds = self._seconds, {}
+        return found
