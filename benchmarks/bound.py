@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from benchmarks.workload import Workload
 from jobs.arrivals import PAYMENTS
+from jobs.envelopes import MOMENT, open_lines
 from jobs.features import arrays_of_table, compute_features
-from jobs.parse import MOMENT, Rules, open_envelopes, parse_payloads
+from jobs.parse import Rules, parse_payloads
 from jobs.scoring import ROWS_AT_ONCE, ModelVersion, load_archive, model_columns_of
 
 REPEATS = 7
@@ -50,7 +51,7 @@ class Bound:
         return found
 
     def _parse(self) -> pa.Table:
-        return parse_payloads(open_envelopes(self._lines), self._rules)
+        return parse_payloads(open_lines(self._lines), self._rules)
 
     def _features(self) -> Any:
         arrays = arrays_of_table(self._payments)

@@ -17,6 +17,7 @@ from jobs.blocks import from_block
 from jobs.card_memory import KEYED_BLOCK
 from jobs.resume import Resume
 from jobs.scoring import ModelVersion, Scorer, model_columns_of, worker_model
+from jobs.sources import payment_source
 
 REPEATS = 7
 UNSTEADY = 2
@@ -64,9 +65,9 @@ class ModelStep:
     def _operator_output(self, place: Place) -> DataFrame:
         """What the stateful operator hands to foreachBatch, through a checkpoint of its own."""
         settings = place.settings("step", max_files=1_000_000)
-        lines = jobs.score.landing_lines(self._spark, settings)
+        source = payment_source(self._spark, settings, {})
         past = self._spark.read.schema(KEYED_BLOCK).parquet(str(place.past))
-        rows = jobs.score.remembered(lines, settings, Resume({}, past))
+        rows = jobs.score.remembered(source, settings, Resume({}, past))
         stored = str(place.of("step") / "blocks")
 
         def keep(batch: DataFrame, batch_id: int) -> None:

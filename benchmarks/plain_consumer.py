@@ -23,10 +23,11 @@ from benchmarks.plan import CORES
 from benchmarks.score_job import Turn
 from ingest.schema import PAYMENT_FIELDS
 from jobs.bucket import EMPTY, Bucket, Chunk
+from jobs.envelopes import MOMENT
 from jobs.features import arrays_of_table, compute_features, text_hash
 from jobs.first_arrival import Identifiers
 from jobs.history import Records, forget
-from jobs.parse import MOMENT, PAYMENT_COLUMNS
+from jobs.parse import PAYMENT_COLUMNS
 from jobs.scoring import LATER_COLUMNS, ROWS_AT_ONCE, ModelVersion, load_archive, scored
 from jobs.tables import TRANSACTIONS
 

@@ -19,6 +19,7 @@ from benchmarks.plan import CORES, PROJECT
 from jobs.card_memory import KEYED_BLOCK
 from jobs.resume import Resume
 from jobs.scoring import ModelVersion, Scorer
+from jobs.sources import payment_source
 from jobs.spark import spark_session
 from jobs.tables import append
 
@@ -65,7 +66,7 @@ class ScoreJob:
         self.settings = place.settings(name, max_files=max(1, rows // FILE_ROWS))
         self._checkpoint = self.settings.warehouse.checkpoint("score")
         self._parts = _Parts()
-        self._lines = jobs.score.landing_lines(self.spark, self.settings)
+        self._source = payment_source(self.spark, self.settings, {})
         with mock.patch.object(jobs.score, "Scorer", side_effect=scorer or Scorer) as made:
             self._write = jobs.score.batch_writer(self.spark, self.settings, lambda: model)
         made.assert_called_once()
@@ -74,7 +75,7 @@ class ScoreJob:
 
     def query(self, **trigger: Any) -> StreamingQuery:
         """Start the query; the first one puts the past into the state."""
-        rows = jobs.score.remembered(self._lines, self.settings, self._resume)
+        rows = jobs.score.remembered(self._source, self.settings, self._resume)
         self._resume = self._resume.after_first_batch()
         stream = jobs.score.score_stream(rows, self._write, self._checkpoint)
         return stream.trigger(**trigger).start()
