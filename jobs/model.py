@@ -161,6 +161,11 @@ class LoadedModel:
         if len(classes) != 2 or classes[1] != 1:
             raise ModelRefused(f"its classes are {classes}, expected 0 and 1 (fraud)")
 
+    @property
+    def estimator(self) -> Any:
+        """The scikit-learn classifier; None where the model is another one."""
+        return self._classifier
+
     def predict(self, columns: pd.DataFrame) -> Floats:
         """The probability of fraud of each row: float64 of shape (n,), from 0 to 1.
 

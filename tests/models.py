@@ -8,6 +8,10 @@ import mlflow.sklearn
 import numpy as np
 from mlflow.models import infer_signature
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from jobs.champion import VersionReference, read_version
 from jobs.features import FEATURE_NAMES
@@ -53,6 +57,24 @@ def forest_version(version: str) -> ModelVersion:
             skops_trusted_types=["sklearn.tree._tree.Tree"],
         )
         return read_version(path, VersionReference("forest", version, {}))
+
+
+def logistic_version(version: str) -> ModelVersion:
+    """A logistic regression over all features."""
+    inputs = example(200)
+    model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    model.fit(inputs, inputs["amount_usd"] > 500)
+    signature = infer_signature(inputs, model.predict_proba(inputs)[:, 1])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        mlflow.sklearn.save_model(
+            model,
+            str(path),
+            signature=signature,
+            pip_requirements=[],
+            skops_trusted_types=["numpy.dtype"],
+        )
+        return read_version(path, VersionReference("logistic", version, {}))
 
 
 def example(rows: int):

@@ -93,6 +93,7 @@ def test_from_the_api_to_the_mail(system: System, tmp_path: Path) -> None:
     system.run(*SUBMIT, "jobs/score.py", *CONFIG, "--once")
     system.run(*SUBMIT, "jobs/alert.py", *CONFIG, "--once")
     balance(system, mails)
+    assert "no differences" in system.run(python, "-m", "training.replay", *CONFIG)
     assert "not running" in system.run(python, "-m", "ingest.poll", "--gaps")
     assert "transactions: " in system.run(python, "-m", "ingest.poll", "--print")
     judge(system, data)
