@@ -13,6 +13,7 @@ from unittest import mock
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
+import jobs.micro_batch
 import jobs.score
 from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
@@ -67,8 +68,8 @@ class ScoreJob:
         self._checkpoint = self.settings.warehouse.checkpoint("score")
         self._parts = _Parts()
         self._source = payment_source(self.spark, self.settings, {})
-        with mock.patch.object(jobs.score, "Scorer", side_effect=scorer or Scorer) as made:
-            self._write = jobs.score.batch_writer(self.spark, self.settings, lambda: model)
+        with mock.patch.object(jobs.micro_batch, "Scorer", side_effect=scorer or Scorer) as made:
+            self._write = jobs.micro_batch.BatchWriter(self.spark, self.settings, lambda: model)
         made.assert_called_once()
         past = self.spark.read.schema(KEYED_BLOCK).parquet(str(place.past))
         self._resume = Resume(written={}, past=past)
@@ -125,7 +126,7 @@ class _Parts:
     def watched(self) -> Iterator[None]:
         """Watch ``jobs.score`` meanwhile."""
         batch: list[int] = []
-        count = jobs.score.count_kinds
+        count = jobs.micro_batch.count_kinds
 
         def timed_count(frame: Any) -> Any:
             started = time.perf_counter()
@@ -141,8 +142,8 @@ class _Parts:
             spent["parse, state"] = batch[-1] / 1e6
 
         with (
-            mock.patch.object(jobs.score, "append", timed_append),
-            mock.patch.object(jobs.score, "count_kinds", timed_count),
+            mock.patch.object(jobs.micro_batch, "append", timed_append),
+            mock.patch.object(jobs.micro_batch, "count_kinds", timed_count),
         ):
             yield
 

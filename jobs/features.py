@@ -167,10 +167,10 @@ def payment_kind_by_card_yesterday_2(payments: Payments) -> Floats:
     return payments.past.since_midnight(days_back=1).back(2, kind_of)
 
 
-@_feature(unit="seconds", window="all that is remembered")
+@_feature(unit="seconds", window="30 days")
 def seconds_since_previous_by_card(payments: Payments) -> Floats:
-    """Time since the card's previous payment; missing where none is remembered."""
-    return (payments.past.new.time - payments.past.all().back(1, _time)) / SECOND
+    """Time since the card's previous payment; missing where there is none."""
+    return (payments.past.new.time - payments.past.within(30 * DAY).back(1, _time)) / SECOND
 
 
 @_feature(unit="payments", window="24 h")

@@ -37,17 +37,21 @@ def stop_on_signals() -> threading.Event:
     return ended
 
 
-def run_until_stopped(query: StreamingQuery, ended: threading.Event) -> int:
-    """Wait for the query's end, or end it between two micro-batches once ``ended`` is set.
+def run_until_stopped(
+    query: StreamingQuery, ended: threading.Event, enough: threading.Event | None = None
+) -> int:
+    """Wait for the query's end, or end it between two micro-batches once ``ended`` is set, or
+    ``enough``, which goes without saying.
 
     Returns:
         The exit status: 0, or 1 where the query failed (its error is logged).
     """
     try:
         while not query.awaitTermination(0.2):  # type: ignore[arg-type]
-            if ended.is_set():
+            if ended.is_set() or (enough is not None and enough.is_set()):
                 _stop_between_batches(query)
-                log.info("%s ended on request", query.name)
+                if ended.is_set():
+                    log.info("%s ended on request", query.name)
                 break
     except (StreamingQueryException, Py4JError, OSError) as error:
         if ended.is_set():

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import jobs.micro_batch
 import jobs.score
 from conf.settings import Settings
 from jobs.features import FEATURE_NAMES
@@ -111,7 +112,7 @@ def test_a_second_run_goes_on_from_where_the_first_stopped(score, table, setting
 @pytest.mark.parametrize("dies_at", ["transactions", "rejected", "the end"])
 def test_a_batch_that_died_appears_once(score, table, settings, monkeypatch, dies_at):
     land(settings.landing.path, 0, [payment(1), "x", payment(2)])
-    write = jobs.score.append
+    write = jobs.micro_batch.append
 
     def dying(frame, path, application, version):
         if path.endswith(dies_at):
@@ -120,9 +121,9 @@ def test_a_batch_that_died_appears_once(score, table, settings, monkeypatch, die
         if dies_at == "the end" and path.endswith("rejected"):
             raise RuntimeError("killed")
 
-    monkeypatch.setattr(jobs.score, "append", dying)
+    monkeypatch.setattr(jobs.micro_batch, "append", dying)
     assert score() == 1
-    monkeypatch.setattr(jobs.score, "append", write)
+    monkeypatch.setattr(jobs.micro_batch, "append", write)
     land(settings.landing.path, 10, [payment(2), payment(3)])
     assert score() == 0
     assert ids(table("transactions")) == [1, 2, 3]
@@ -215,7 +216,7 @@ def test_batches_do_not_change_rows(score, spark, settings):
 
 def test_tables_gain_columns_that_they_lack(score, spark, settings):
     path = settings.warehouse.table("transactions")
-    jobs.score.ensure_table(spark, settings.warehouse, "transactions")
+    jobs.micro_batch.ensure_table(spark, settings.warehouse, "transactions")
     spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
     spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMNS (label_source, reasons)")
     land(settings.landing.path, 0, [payment(1)])
