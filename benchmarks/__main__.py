@@ -10,6 +10,8 @@ import argparse
 import logging
 import os
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +52,8 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     os.chdir(PROJECT)
+    # As Ctrl-C does: the processes under test are ended on the way out.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     plan = QUICK if arguments.quick else FULL
     if arguments.fresh:
         (plan.folder / "unfinished.json").unlink(missing_ok=True)

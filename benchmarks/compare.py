@@ -69,7 +69,6 @@ class _Case:
             for system in systems:
                 processes[system] = self._start(system)
                 self._turn(processes[system], warm_up)
-            self._place.clear(warm_up)
             for run in range(self._plan.runs):
                 names = self._land(self._batches)
                 # Whoever came first comes last in the next run.
@@ -77,7 +76,6 @@ class _Case:
                     turn = self._turn(processes[system], names)
                     turns[system].append(turn)
                     log.info("%s, run %d: %s", system, run + 1, _seconds(turn))
-                self._place.clear(names)
         finally:
             for started in processes.values():
                 for process in started:

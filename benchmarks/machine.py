@@ -2,12 +2,10 @@
 
 import os
 import platform
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.plan import CORES, PROJECT
-from benchmarks.results import commit_of_the_code
 from conf.settings import load_settings
 
 _PACKAGES = (
@@ -21,8 +19,6 @@ def description() -> list[tuple[str, str]]:
     """Names and values, for a table."""
     score = load_settings(PROJECT / "conf" / "local.toml").score
     return [
-        ("date", datetime.now(UTC).strftime("%Y-%m-%d")),
-        ("commit", commit_of_the_code()),
         ("machine", f"{os.cpu_count()} cores of {_processor()}, {_memory_gb():.0f} GB"),
         ("system", f"{platform.system()} {platform.release()}, Python {platform.python_version()}"),
         ("versions", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),

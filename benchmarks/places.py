@@ -107,9 +107,3 @@ class Place:
                 own = [line for line, mine in zip(lines, process == number, strict=True) if mine]
                 (share / names[-1]).write_text("".join(f"{line}\n" for line in own))
         return names
-
-    def clear(self, names: list[str]) -> None:
-        """Remove landed files that every system has worked through."""
-        for folder in (self.landing, *(self.shares(number) for number in range(CORES))):
-            for name in names:
-                (folder / name).unlink()

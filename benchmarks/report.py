@@ -43,7 +43,7 @@ def write_report(plan: Plan, results: Results) -> None:
         ("The bound", _BOUND, _bound(plan, results)),
         ("A table that grows", _GROWTH, _growth(results)),
         ("From landing to Delta and to the alert", _DELAY, _delay(plan, results)),
-        ("Machine, versions, settings", "", (("", ""), description())),
+        ("Machine, versions, settings", "", (("", ""), [_measured_at(results), *description()])),
     ]
     text = "# Speed\n\nMade by `make bench`.\n"
     if plan.is_quick:
@@ -204,6 +204,11 @@ def _targets(plan: Plan, results: Results) -> Table:
         reached = "-" if p99 is None else "reached" if p99 <= 1.0 else "missed"
         rows.append([f"{words}, p99 at 100 tx/s", "≤ 1.0 s", _number(p99), reached])
     return ("target", "wanted", "measured", ""), rows
+
+
+def _measured_at(results: Results) -> Sequence[str]:
+    commits = {entry["commit"]: entry["when"][:10] for entry in results.entries.values()}
+    return "measured", "; ".join(f"{day} at {commit}" for commit, day in commits.items())
 
 
 def _judged(value: float | None, least: float) -> str:

@@ -1,6 +1,7 @@
 """The model that is measured: the pipeline of ``training``, trained once, through a registry."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from training.fit import fingerprint, train_model
 from training.registry import register
 
 CARDS, PAYMENTS_A_DAY = 500, 1_100
+THRESHOLD = 0.5  # one in a hundred of the benchmark's payments is a hit at 10,000 cards
 
 
 def trained_version(registry: Path, rows: int) -> ModelVersion:
@@ -33,7 +35,8 @@ def trained_version(registry: Path, rows: int) -> ModelVersion:
         )
         (registry / "champion").write_text(version)
     reference = MlflowRegistry(settings.registry).aliased()
-    return ModelCache(settings.registry.cache).fetch(MlflowRegistry(settings.registry), reference)
+    cache = ModelCache(settings.registry.cache)
+    return replace(cache.fetch(MlflowRegistry(settings.registry), reference), threshold=THRESHOLD)
 
 
 def fingerprint_of_training() -> str:
