@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from jobs.blocks import split, to_block
 from jobs.bucket import Bucket, Chunk
 from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features, records_of, text_hash
-from jobs.first_arrival import Identifiers, first_card_in, first_in
+from jobs.first_arrival import Identifiers, first_card_in, first_of
 from jobs.history import Records
 from jobs.parse import PARSED
 
@@ -98,7 +98,8 @@ def judge_cards(arrived: pa.Table, bucket: Bucket, horizon_seconds: int) -> tupl
     """
     identified = arrived["has_identity"].to_numpy()
     identifiers = identifiers_of(arrived)
-    is_first = ~identified | (first_in(identifiers) & ~bucket.seen(identifiers, horizon_seconds)[0])
+    known, _ = bucket.seen(identifiers, horizon_seconds)
+    is_first = ~identified | first_of(identifiers, known, horizon_seconds)
     is_valid = pc.is_null(arrived["reason"]).to_numpy()
     payments = arrived.filter(pa.array(is_first & is_valid))
     rejected = arrived.filter(pa.array(is_first & ~is_valid))
@@ -125,7 +126,7 @@ def judge_identifiers(
     identifiers = identifiers_of(arrived)
     known, elsewhere = bucket.seen(identifiers, horizon_seconds)
     # As its card's bucket has it: that one passes over what is served again, so it is named once.
-    is_first = first_in(identifiers) & ~known
+    is_first = first_of(identifiers, known, horizon_seconds)
     is_taken = is_first & (elsewhere | ~first_card_in(identifiers))
     chunk = Chunk(Records.empty(), identifiers.take(is_first))
     if not is_taken.any():

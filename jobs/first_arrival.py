@@ -59,9 +59,34 @@ class Identifiers(ColumnArrays):
         return same, other
 
 
-def first_in(new: Identifiers) -> Marks:
-    """Which are the first of their kind among the new ones, which are in order of arrival."""
-    return ~pd.DataFrame({"high": new.high, "low": new.low}).duplicated().to_numpy(np.bool_)
+def first_of(new: Identifiers, known: Marks, horizon_seconds: int) -> Marks:
+    """Which of the new ones, in order of arrival, are the first of their kind.
+
+    Args:
+        known: those that memory knows, as ``Identifiers.find`` tells.
+        horizon_seconds: how long an identifier is remembered, also among the new ones.
+    """
+    is_first = ~known
+    unknown = new.take(is_first)
+    repeated = pd.DataFrame({"high": unknown.high, "low": unknown.low}).duplicated()
+    is_first[is_first] = ~repeated.to_numpy(np.bool_)
+    arrived_at = new.arrived_at.astype(np.int64)
+    if repeated.any() and np.ptp(arrived_at) > horizon_seconds:
+        is_first = ~known & _first_one_by_one(new, known, horizon_seconds)
+    return is_first
+
+
+def _first_one_by_one(new: Identifiers, known: Marks, horizon_seconds: int) -> Marks:
+    # Only where the new ones arrived in more time than an identifier is remembered.
+    remembered: dict[tuple[int, int], int] = {}
+    is_first = np.zeros(len(new), np.bool_)
+    columns = zip(new.high.tolist(), new.low.tolist(), new.arrived_at.tolist(), strict=True)
+    for place, (high, low, arrived_at) in enumerate(columns):
+        last = remembered.get((high, low))
+        if not known[place] and (last is None or arrived_at - last > horizon_seconds):
+            is_first[place] = True
+            remembered[high, low] = arrived_at
+    return is_first
 
 
 def first_card_in(new: Identifiers) -> Marks:

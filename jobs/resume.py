@@ -51,7 +51,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     if path_exists(spark, f"{checkpoint}/commits/0"):
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
-    return Resume(written, past_chunks(spark, settings))
+    return Resume(written, past_chunks(spark, settings, f"{checkpoint}/past"))
 
 
 def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:

@@ -20,9 +20,9 @@ from jobs.tables import read_table
 _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "event_time")
 
 
-def past_chunks(spark: SparkSession, settings: Settings) -> DataFrame | None:
+def past_chunks(spark: SparkSession, settings: Settings, folder: str) -> DataFrame | None:
     """The past as chunks of the operator's state (``KEYED_BLOCK``), one a bucket; None where there
-    is no past.
+    is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
@@ -49,7 +49,9 @@ def past_chunks(spark: SparkSession, settings: Settings) -> DataFrame | None:
     blocks = payments.mapInArrow(cut, KEYED_BLOCK).unionAll(
         elsewhere.mapInArrow(cut, KEYED_BLOCK).where("bucket >= 0")
     )
-    return blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
+    chunks = blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
+    chunks.write.mode("overwrite").parquet(folder)
+    return spark.read.schema(KEYED_BLOCK).parquet(folder)
 
 
 def _known_payments(spark: SparkSession, settings: Settings, table: str) -> DataFrame:

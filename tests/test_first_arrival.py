@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.first_arrival import Identifiers, first_card_in, first_in
+from jobs.first_arrival import Identifiers, first_card_in, first_of
 
 LARGE = 2**32 - 1  # the largest `low`
 HORIZON = 100
@@ -81,7 +81,9 @@ def test_what_is_found_is_what_was_there_within_the_horizon(remembered, new):
 
 def test_the_first_of_a_batch_wins():
     new = identifiers((7, 1, 5), (8, 1, 5), (7, 1, 4), (7, LARGE, 6), (7, LARGE, 6))
-    assert first_in(new).tolist() == [True, True, False, True, False]
+    assert first_of(new, np.zeros(5, bool), HORIZON).tolist() == [True, True, False, True, False]
+    known = np.array([True, False, False, False, False])
+    assert first_of(new, known, HORIZON).tolist() == [False, True, True, True, False]
 
 
 def test_the_first_card_of_a_batch_has_the_name():
@@ -90,27 +92,30 @@ def test_the_first_card_of_a_batch_has_the_name():
 
 
 def test_an_empty_batch_has_no_first():
-    assert first_in(Identifiers.empty()).shape == first_card_in(Identifiers.empty()).shape == (0,)
+    nothing = Identifiers.empty()
+    assert first_of(nothing, np.zeros(0, bool), HORIZON).shape == (0,)
+    assert first_card_in(nothing).shape == (0,)
 
 
 @given(rows, st.sets(st.integers(0, 30)))
 def test_batches_never_matter(stream, cuts):
-    """Each is new once, however the stream is cut and through bytes, while all are remembered."""
-    stream = [(high, low, 50) for high, low, _ in stream]
-    seen, expected = set(), []
-    for row in stream:
-        expected.append(row not in seen)
-        seen.add(row)
+    """What is new is new however the stream is cut, also where it takes longer than memory."""
+    stream = sorted(stream, key=lambda row: row[2])
+    accepted, expected = {}, []
+    for *row, arrived_at in stream:
+        last = accepted.get(tuple(row))
+        expected.append(last is None or arrived_at - last > HORIZON)
+        if expected[-1]:
+            accepted[tuple(row)] = arrived_at
     memory, found = Identifiers.empty(), []
     bounds = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
     for start, end in pairwise(bounds):
         new = identifiers(*stream[start:end])
-        is_first = first_in(new) & ~memory.find(new, HORIZON)[0]
+        is_first = first_of(new, memory.find(new, HORIZON)[0], HORIZON)
         found += is_first.tolist()
         memory = Identifiers.join([memory, new.take(is_first)]).sorted()
         memory = Identifiers.from_bytes(memory.to_bytes())
     assert found == expected
-    assert sorted(rows_of(memory)) == sorted(seen)
 
 
 @given(rows)
