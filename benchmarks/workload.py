@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ingest.synthetic_habits import HABITS, scaled_amounts
 from ingest.synthetic_population import MERCHANTS_PER_CATEGORY, Population, make_population
+from jobs.arrivals import card_bucket, identifier_bucket
 from jobs.bucket import Chunk
 from jobs.features import text_hash
 from jobs.first_arrival import Identifiers
@@ -83,11 +84,11 @@ class Workload:
         chunk. The identifiers are random: no payment that follows has one of them.
         """
         records, identifiers = self.remembered()
-        keys = bucket_of(records.card, buckets)
+        keys = card_bucket(records.card, buckets)
         for bucket, places in _places(keys):
             yield bucket, Chunk(records.take(places), identifiers.take(places))
-        for bucket, places in _places(bucket_of(identifiers.high, buckets)):
-            yield -1 - bucket, Chunk(Records.empty(), identifiers.take(places))
+        for bucket, places in _places(identifier_bucket(identifiers.high, buckets)):
+            yield bucket, Chunk(Records.empty(), identifiers.take(places))
 
     def remembered(self) -> tuple[Records, Identifiers]:
         """The past, in order of arrival."""
@@ -185,12 +186,7 @@ class Workload:
 
     def buckets_of(self, first: int, count: int, buckets: int) -> Integers:
         """The bucket of the card of each payment at the positions from ``first`` on."""
-        return bucket_of(self.hashes[self.drawn(first, count).card], buckets)
-
-
-def bucket_of(hashes: Integers, buckets: int) -> Integers:
-    """The bucket of each hash, as ``jobs.arrivals`` cuts them (a test holds the two together)."""
-    return (hashes.view(np.uint64) % np.uint64(buckets)).astype(np.int64)
+        return card_bucket(self.hashes[self.drawn(first, count).card], buckets)
 
 
 def _places(keys: Integers) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:

@@ -18,7 +18,7 @@ from jobs.blocks import split, to_block
 from jobs.bucket import Bucket, Chunk
 from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features, records_of, text_hash
 from jobs.first_arrival import Identifiers, first_card_in, first_of
-from jobs.history import Records
+from jobs.history import Integers, Records
 from jobs.parse import PARSED
 
 ADDRESSES = pa.schema([PARSED.field("source"), PARSED.field("position")])
@@ -51,17 +51,25 @@ def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, byte
     identity = _identities(parsed, is_valid)
     marked = pa.table({name: parsed[name] for name in parsed.column_names} | identity)
     keys = np.where(is_valid, identity["card"], identity["high"])
-    for bucket, rows in split(marked, _bucket_of(keys, buckets)):
+    for bucket, rows in split(marked, card_bucket(keys, buckets)):
         yield bucket, to_block(rows)
     thin = marked.select([*ADDRESSES.names, "received_at", "high", "low"])
     named = is_valid & identity["has_identity"]
-    keys = identity["high"][named]
-    for bucket, rows in split(thin.filter(pa.array(named)), -1 - _bucket_of(keys, buckets)):
+    keys = identifier_bucket(identity["high"][named], buckets)
+    for bucket, rows in split(thin.filter(pa.array(named)), keys):
         yield bucket, to_block(rows)
 
 
-def _bucket_of(hashes: npt.NDArray[np.int64], buckets: int) -> npt.NDArray[np.int64]:
+def card_bucket(hashes: Integers, buckets: int) -> Integers:
+    """The bucket of each card, by its hash: from 0 to ``buckets`` - 1."""
     return np.asarray((hashes.view(np.uint64) % np.uint64(buckets)).astype(np.int64))
+
+
+def identifier_bucket(hashes: Integers, buckets: int) -> Integers:
+    """The bucket of each identifier, by ``high``: from -1 down. A quarter as many as buckets of
+    cards: every key has its price, and there is little to do for one.
+    """
+    return -1 - card_bucket(hashes, max(1, buckets // 4))
 
 
 def _identities(parsed: pa.Table, is_valid: npt.NDArray[np.bool_]) -> dict[str, Any]:

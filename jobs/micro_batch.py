@@ -28,6 +28,8 @@ from jobs.tables import (
 
 log = logging.getLogger("jobs.score")
 
+_FEW_ROWS = 5_000
+
 
 class BatchWriter:
     """Scores each micro-batch and writes it to the tables, once.
@@ -72,7 +74,9 @@ class BatchWriter:
         # The query's identity lives in its checkpoint: a new checkpoint writes as somebody new.
         query = str(self._spark.sparkContext.getLocalProperty("sql.streaming.queryId"))
         is_any = counts.valid > len(counts.duplicates)
-        rows = transactions_of(batch, model, self._scorer, counts.duplicates)
+        # A few rows are not worth a task, a file and a Python worker for each partition.
+        blocks = batch.coalesce(1) if counts.valid <= _FEW_ROWS else batch
+        rows = transactions_of(blocks, model, self._scorer, counts.duplicates)
         if self._hits_topic:
             rows, hits = observe_hits(rows)
         if is_any:

@@ -13,8 +13,9 @@ from ingest.synthetic_habits import HABITS
 from jobs.arrivals import cut_into_buckets, identifiers_of, judge_cards
 from jobs.blocks import from_block
 from jobs.bucket import Bucket
+from jobs.envelopes import open_lines
 from jobs.features import FEATURE_NAMES, feature_frame
-from jobs.parse import Rules, open_envelopes, parse_payloads
+from jobs.parse import Rules, parse_payloads
 
 BUCKETS = 4
 
@@ -36,7 +37,7 @@ def parsed(workload):
             ),
         }
     )
-    return parse_payloads(open_envelopes(table), Rules(max_days_ahead=1.0))
+    return parse_payloads(open_lines(table), Rules(max_days_ahead=1.0))
 
 
 def test_every_line_is_a_payment_of_the_api(workload, parsed):
