@@ -1,8 +1,9 @@
-"""The delay from landing: to the row in Delta, and to the message on the topic of alerts.
+"""The delay of the score job on Kafka: from a payment's message to its row in Delta, and to the
+message of a hit on the topic of alerts.
 
-A process lands files at a steady rate while the score query runs by its own trigger. A row has
-landed when its file was written (its modification time; the rename follows once it is on the disk).
-It is in Delta when the commit that names its data file was written.
+A process sends payments at a steady rate to a broker on this machine, which shares its cores with
+it. A payment has landed when its message was sent; a row is in Delta when the commit that names its
+data file was written; a hit is told at its message's time.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from confluent_kafka import Consumer, Message, TopicPartition
 from pyspark.sql.streaming.query import StreamingQuery
 
 from benchmarks.places import Place
@@ -22,13 +24,18 @@ from benchmarks.process import Process
 from benchmarks.score_job import ScoreJob
 from benchmarks.trained import trained_version
 from benchmarks.workload import Workload
-from ingest.landing import FileLanding
+from conf.settings import KafkaSettings
+from ingest.kafka_landing import KafkaLanding
+from ingest.topic import TopicWriter
+from tests.conftest import free_port
+from tests.kafka_broker import running_broker
 
 log = logging.getLogger(__name__)
 
-FILES_A_SECOND = 10
+SENDS_A_SECOND = 20
+WARM_PAYMENTS = 5_000
 Moments = dict[int, float]
-"""Position of a payment and epoch seconds."""
+"""Position of a payment (the offset of its message) and epoch seconds."""
 
 
 class LiveJob(ScoreJob):
@@ -36,34 +43,37 @@ class LiveJob(ScoreJob):
 
     _query: StreamingQuery
 
-    def start(self, names: list[str]) -> None:
-        """Fill the state, work through the files ``names``, then wait for more."""
-        self.turn(names)
+    def start(self) -> None:
+        """Fill the state, work through what the topic has, then wait for more."""
+        self.query(availableNow=True).awaitTermination()
         seconds = self.settings.score.trigger_seconds
         self._query = self.query(processingTime=f"{seconds} seconds")
 
     def finish(self) -> str:
-        """Let it work through what has landed, end it; returns the path of `transactions`."""
+        """Let it work through what was sent, end it; returns the path of `transactions`."""
         self._query.processAllAvailable()
         self._query.stop()
         return self.settings.warehouse.table("transactions")
 
 
-class Lander:
-    """Lands payments from position ``first`` on, ``rate`` a second."""
+class Sender:
+    """Sends payments from position ``first`` on."""
 
-    def __init__(self, place: Place, workload: Workload, first: int, rate: int) -> None:
-        self._landing = FileLanding(place.landing)
-        self._folder = place.landing
+    def __init__(self, kafka: KafkaSettings, workload: Workload, first: int, rate: int) -> None:
+        self._landing = KafkaLanding(TopicWriter(kafka, kafka.payments_topic))
         self._workload, self._first, self._rate = workload, first, rate
 
-    def land(self, seconds: int) -> Moments:
-        """Land for so long; returns when each payment landed.
+    def send_all(self, count: int) -> None:
+        """Send so many at once."""
+        self._landing.land(self._workload.lines(self._first, count), self._first)
+
+    def send(self, seconds: int) -> Moments:
+        """Send for so long at the rate; returns when each payment was sent.
 
         Raises:
             RuntimeError: it could not keep up with the rate.
         """
-        step = max(1, self._rate // FILES_A_SECOND)
+        step = max(1, self._rate // SENDS_A_SECOND)
         count = self._rate * seconds
         lines = self._workload.lines(self._first, count)
         moments: Moments = {}
@@ -71,14 +81,11 @@ class Lander:
         for row in range(0, count, step):
             due = begun + (row + step) / self._rate
             time.sleep(max(0.0, due - time.time()))
-            position = self._first + row
-            name = self._landing.land(lines[row : row + step], position)
-            written = (self._folder / name).stat().st_mtime
-            moments |= dict.fromkeys(
-                range(position, position + len(lines[row : row + step])), written
-            )
+            position, some = self._first + row, lines[row : row + step]
+            moments |= dict.fromkeys(range(position, position + len(some)), time.time())
+            self._landing.land(some, position)
         if time.time() > begun + seconds + 5:
-            raise RuntimeError(f"{self._rate} payments a second cannot be landed here")
+            raise RuntimeError(f"{self._rate} payments a second cannot be sent here")
         return moments
 
 
@@ -86,33 +93,38 @@ def measured_delay(plan: Plan, place: Place, rate: int) -> dict[str, Any]:
     """Seconds from landing to Delta, and to the alert of hits, of payments that landed after the
     warm-up: ``p50``, ``p95``, ``p99``, ``max`` and their ``count``.
     """
-    model = trained_version(place.registry, plan.training_rows)
-    workload = Workload(plan.delay_cards, plan.history_per_card)
-    place.begin(workload)
-    warm = place.land(workload, 0, 5_000)
-    logs = plan.folder / "logs"
-    job = Process(logs / f"delay-{rate}.log", partial(LiveJob, place, "score", model, 1_000_000))
-    lander = Process(
-        logs / f"delay-{rate}-lander.log",
-        partial(Lander, place, workload, len(warm) * 1_000, rate),
-    )
-    try:
-        job.call("start", warm)
-        log.info("delay at %d payments a second: landing", rate)
-        landed = lander.call("land", plan.delay_warm_seconds + plan.delay_seconds)
-        table = Path(job.call("finish"))
-    finally:
-        lander.stop()
-        job.stop()
+    place.begin(Workload(plan.delay_cards, plan.history_per_card))
+    topics = {"payments": 1, "fraud-alerts": 1}
+    with running_broker(plan.folder / f"broker-{rate}", free_port(), topics) as servers:
+        kafka = KafkaSettings(bootstrap_servers=servers)
+        landed, table = _streamed(plan, place, rate, kafka)
+        alerts = alert_times(table, kafka)
     in_delta = commit_times(table)
     if lost := landed.keys() - in_delta.keys():
         raise RuntimeError(f"{len(lost)} of {len(landed)} payments never came to Delta")
     first = min(landed.values()) + plan.delay_warm_seconds
     counted = {position: moment for position, moment in landed.items() if moment >= first}
-    return {
-        "delta": _delays(counted, in_delta),
-        "alerts": _delays(counted, alert_times(table)),
-    }
+    return {"delta": _delays(counted, in_delta), "alerts": _delays(counted, alerts)}
+
+
+def _streamed(plan: Plan, place: Place, rate: int, kafka: KafkaSettings) -> tuple[Moments, Path]:
+    model = trained_version(place.registry, plan.training_rows)
+    workload = Workload(plan.delay_cards, plan.history_per_card)
+    Sender(kafka, workload, 0, rate).send_all(WARM_PAYMENTS)
+    logs = plan.folder / "logs"
+    make_job = partial(LiveJob, place, "score", model, 1_000_000, None, kafka)
+    job = Process(logs / f"delay-{rate}.log", make_job)
+    sender = Process(
+        logs / f"delay-{rate}-sender.log", partial(Sender, kafka, workload, WARM_PAYMENTS, rate)
+    )
+    try:
+        job.call("start")
+        log.info("delay at %d payments a second: sending", rate)
+        landed = sender.call("send", plan.delay_warm_seconds + plan.delay_seconds)
+        return landed, Path(job.call("finish"))
+    finally:
+        sender.stop()
+        job.stop()
 
 
 def _delays(landed: Moments, arrived: Moments | None) -> dict[str, float] | None:
@@ -139,10 +151,26 @@ def commit_times(table: Path) -> Moments:
     return moments
 
 
-def alert_times(table: Path) -> Moments | None:
-    """When each hit was on the topic of alerts; None while nothing publishes them.
+def alert_times(table: Path, kafka: KafkaSettings) -> Moments:
+    """When each hit was sent to the topic of alerts, the first time."""
+    positions: dict[str, int] = {}
+    for file in table.glob("*.parquet"):
+        rows = pq.read_table(file, columns=["trans_num", "position"])
+        positions |= dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+    moments: Moments = {}
+    for message in _messages(kafka):
+        told = json.loads(message.value() or b"{}")["trans_num"]
+        moments.setdefault(positions[told], message.timestamp()[1] / 1000)
+    return moments
 
-    TO WIRE: read the topic `fraud-alerts` from its beginning (``confluent_kafka.Consumer``); the
-    timestamp of a message is its time, its `trans_num` leads to the position by ``table``.
-    """
-    return None
+
+def _messages(kafka: KafkaSettings) -> list[Message]:
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": "benchmark"})
+    partition = TopicPartition(kafka.alerts_topic, 0, 0)
+    _, end = consumer.get_watermark_offsets(partition, timeout=10)
+    consumer.assign([partition])
+    messages: list[Message] = []
+    while len(messages) < end:
+        messages += consumer.consume(end - len(messages), timeout=10)
+    consumer.close()
+    return messages

@@ -17,6 +17,7 @@ import jobs.micro_batch
 import jobs.score
 from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
+from conf.settings import KafkaSettings
 from jobs.card_memory import KEYED_BLOCK
 from jobs.resume import Resume
 from jobs.scoring import ModelVersion, Scorer
@@ -30,10 +31,13 @@ Turn = list[dict[str, Any]]
 _FORGET_NO_PROGRESS = "10000"
 
 
-def start_spark(name: str) -> SparkSession:
+def start_spark(name: str, with_kafka: bool = False) -> SparkSession:
     """The session of a job with the project's settings and ``local[2]``."""
     os.chdir(PROJECT)
-    arguments = f"--properties-file spark-defaults.conf --master local[{CORES}] pyspark-shell"
+    os.environ["SPARK_CONF_DIR"] = str(PROJECT)
+    properties = "spark-kafka.conf" if with_kafka else "spark-defaults.conf"
+    arguments = f"--load-spark-defaults --properties-file {properties} --master local[{CORES}]"
+    arguments += " pyspark-shell"
     os.environ["PYSPARK_SUBMIT_ARGS"] = arguments
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
@@ -53,6 +57,7 @@ class ScoreJob:
         model: the version that scores.
         rows: of a micro-batch.
         scorer: what stands in for ``jobs.scoring.Scorer``, made from the session; None: ours.
+        kafka: where payments come from and hits go to, in place of the landed files.
     """
 
     def __init__(
@@ -62,9 +67,11 @@ class ScoreJob:
         model: ModelVersion,
         rows: int,
         scorer: Callable[[SparkSession], Any] | None = None,
+        kafka: KafkaSettings | None = None,
     ) -> None:
-        self.spark = start_spark(f"benchmark-{name}")
-        self.settings = place.settings(name, max_files=max(1, rows // FILE_ROWS))
+        self.spark = start_spark(f"benchmark-{name}", with_kafka=kafka is not None)
+        settings = place.settings(name, max_files=max(1, rows // FILE_ROWS))
+        self.settings = settings.model_copy(update={"kafka": kafka})
         self._checkpoint = self.settings.warehouse.checkpoint("score")
         self._parts = _Parts()
         self._source = payment_source(self.spark, self.settings, {})

@@ -64,9 +64,9 @@ def replay(settings: Settings, judge_of: JudgeOf, history: pd.DataFrame | None =
     if history is not None:
         history = history.assign(ingested_at=found["scored_at"].min())
     expected = recompute(arrivals, history, settings.score.seen_days)
+    versions = found[["model_name", "model_version"]].drop_duplicates()
     judges = {
-        version: judge_of(*version)
-        for version in found[["model_name", "model_version"]].itertuples(index=False, name=None)
+        version: judge_of(*version) for version in versions.itertuples(index=False, name=None)
     }
     return compare(expected, found, judges)
 
