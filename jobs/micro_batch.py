@@ -73,20 +73,19 @@ class BatchWriter:
     ) -> None:
         # The query's identity lives in its checkpoint: a new checkpoint writes as somebody new.
         query = str(self._spark.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        is_any = counts.valid > len(counts.duplicates)
         # A few rows are not worth a task, a file and a Python worker for each partition.
         blocks = batch.coalesce(1) if counts.valid <= _FEW_ROWS else batch
         rows = transactions_of(blocks, model, self._scorer, counts.duplicates)
         if self._hits_topic:
             rows, hits = observe_hits(rows)
-        if is_any:
+        if counts.valid:
             append(rows, self._paths["transactions"], query, batch_id)
         if counts.duplicates:
             elsewhere = duplicates_of(batch, counts.duplicates)
             append(elsewhere, self._paths["duplicates"], query, batch_id)
         if counts.invalid:
             append(rejected_of(batch), self._paths["rejected"], query, batch_id)
-        if self._hits_topic and is_any:
+        if self._hits_topic and counts.valid:
             self._hits_topic.after_commit(hits, addresses_of(batch))
 
 

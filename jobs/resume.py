@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,19 +52,20 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     if path_exists(spark, f"{checkpoint}/commits/0"):
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
-    return Resume(written, past_chunks(spark, settings, f"{checkpoint}/past"))
+    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past"))
 
 
 def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:
-    """`source`, `position`: the highest in `transactions` and `rejected`. A file without envelopes
-    was read whole, so that nothing of it is behind.
+    """`source`, `position`: the highest in the tables. A file without envelopes was read whole, so
+    that nothing of it is behind.
     """
-    both = read_table(spark, settings.warehouse, "transactions").select("source", "position")
-    both = both.union(
-        read_table(spark, settings.warehouse, "rejected").select("source", "position")
+    tables = (
+        read_table(spark, settings.warehouse, name).select("source", "position")
+        for name in WRITTEN_TABLES
     )
+    written = reduce(DataFrame.unionByName, tables)
     is_foreign = F.col("source").startswith(FOREIGN_SOURCE)
-    return both.groupBy("source").agg(
+    return written.groupBy("source").agg(
         F.max(F.when(is_foreign, F.lit(LAST_POSITION)).otherwise(F.col("position"))).alias(
             "position"
         )

@@ -2,7 +2,7 @@
 hold, and those of CSV files.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -20,19 +20,24 @@ from jobs.tables import read_table
 _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "event_time")
 
 
-def past_chunks(spark: SparkSession, settings: Settings, folder: str) -> DataFrame | None:
+def past_chunks(
+    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str
+) -> DataFrame | None:
     """The past as chunks of the operator's state (``KEYED_BLOCK``), one a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
+
+    Args:
+        written: the highest position of each source when the checkpoint was made. What was written
+            since is not past, but will arrive once more.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
-    known = _known_payments(spark, settings, "transactions")
+    known = _known_payments(spark, settings, "transactions", written)
     payments = _from_files(spark, settings, known) if settings.score.history else known
     if payments.isEmpty():
         return None
-    # Only their own cards remember these: the `trans_num` is another card's.
-    elsewhere = _known_payments(spark, settings, "duplicates")
+    known_elsewhere = _known_payments(spark, settings, "duplicates", written)
     buckets = settings.score.buckets
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -46,15 +51,15 @@ def past_chunks(spark: SparkSession, settings: Settings, folder: str) -> DataFra
         merged = keyed_blocks([(blocks["bucket"][0].as_py(), to_chunk(ordered).to_bytes())])
         return pa.Table.from_batches([merged])
 
-    blocks = payments.mapInArrow(cut, KEYED_BLOCK).unionAll(
-        elsewhere.mapInArrow(cut, KEYED_BLOCK).where("bucket >= 0")
-    )
+    blocks = payments.unionByName(known_elsewhere).mapInArrow(cut, KEYED_BLOCK)
     chunks = blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
     chunks.write.mode("overwrite").parquet(folder)
     return spark.read.schema(KEYED_BLOCK).parquet(folder)
 
 
-def _known_payments(spark: SparkSession, settings: Settings, table: str) -> DataFrame:
+def _known_payments(
+    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int]
+) -> DataFrame:
     """The payments of a table that may still matter, counted back from the newest scored one."""
     payments = read_table(spark, settings.warehouse, table)
     newest = read_table(spark, settings.warehouse, "transactions").agg(
@@ -64,8 +69,17 @@ def _known_payments(spark: SparkSession, settings: Settings, table: str) -> Data
     return (
         payments.crossJoin(F.broadcast(newest))
         .where(F.col("ingested_at") >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
+        .where(_is_written(written))
         .transform(_as_parsed, F.col("ingested_at"))
     )
+
+
+def _is_written(written: Mapping[str, int]) -> Column:
+    if not written:
+        return F.lit(False)
+    items = [F.lit(item) for pair in written.items() for item in pair]
+    highest = F.element_at(F.create_map(*items), F.col("source"))
+    return F.coalesce(F.col("position") <= highest, F.lit(False))
 
 
 def _from_files(spark: SparkSession, settings: Settings, known: DataFrame) -> DataFrame:
