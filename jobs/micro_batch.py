@@ -136,7 +136,7 @@ def duplicates_of(batch: DataFrame, duplicates: Collection[Address]) -> DataFram
 @dataclass(frozen=True)
 class Counts:
     """What is in a micro-batch: rows received, valid and invalid first arrivals on their cards, and
-    the addresses of payments whose `trans_num` another card used before, first arrivals or not.
+    the addresses of those valid ones whose `trans_num` another card used before.
     """
 
     received: int

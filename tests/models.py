@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import mlflow.pyfunc
 import mlflow.sklearn
@@ -44,25 +45,18 @@ def constant_version(version: str, score: float) -> ModelVersion:
 
 def forest_version(version: str) -> ModelVersion:
     """A random forest over all features."""
-    inputs = example(200)
-    forest = RandomForestClassifier(20, random_state=1).fit(inputs, inputs["amount_usd"] > 500)
-    signature = infer_signature(inputs, forest.predict_proba(inputs)[:, 1])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        mlflow.sklearn.save_model(
-            forest,
-            str(path),
-            signature=signature,
-            pip_requirements=[],
-            skops_trusted_types=["sklearn.tree._tree.Tree"],
-        )
-        return read_version(path, VersionReference("forest", version, {}))
+    forest = RandomForestClassifier(20, random_state=1)
+    return _trained("forest", version, forest, "sklearn.tree._tree.Tree")
 
 
 def logistic_version(version: str) -> ModelVersion:
     """A logistic regression over all features."""
-    inputs = example(200)
     model = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())
+    return _trained("logistic", version, model, "numpy.dtype")
+
+
+def _trained(name: str, version: str, model: Any, trusted_type: str) -> ModelVersion:
+    inputs = example(200)
     model.fit(inputs, inputs["amount_usd"] > 500)
     signature = infer_signature(inputs, model.predict_proba(inputs)[:, 1])
     with tempfile.TemporaryDirectory() as folder:
@@ -72,9 +66,9 @@ def logistic_version(version: str) -> ModelVersion:
             str(path),
             signature=signature,
             pip_requirements=[],
-            skops_trusted_types=["numpy.dtype"],
+            skops_trusted_types=[trusted_type],
         )
-        return read_version(path, VersionReference("logistic", version, {}))
+        return read_version(path, VersionReference(name, version, {}))
 
 
 def example(rows: int):
