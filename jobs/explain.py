@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from jobs.features import FEATURE_INPUTS, FEATURES, NO_WINDOW, Payments, arrays_of, records_of
+from jobs.feature_arrays import arrays_of, records_of
+from jobs.features import FEATURE_INPUTS, FEATURES, NO_WINDOW, Payments
 from jobs.history import Records
 from jobs.model import AVAILABLE_INPUTS, ModelRefused
 from jobs.reasons import REASONS, Reason

@@ -22,6 +22,9 @@ MOST_PAYMENTS = 1000
 MOST_DAYS = 32
 """Days since its arrival that a payment is remembered: the longest window, and two for the late."""
 
+TIME_BITS = 43  # milliseconds until 2200 take 43 bits, which leaves room for a million cards
+_MOST_CARDS = 2 ** (63 - TIME_BITS)
+
 
 @dataclass(frozen=True)
 class Records(ColumnArrays):
@@ -50,11 +53,60 @@ class Records(ColumnArrays):
         """Sorted by card and event time; of equal ones, what came first stays first."""
         return self.take(np.lexsort((self.time, self.card)))
 
+    def merged(self, later: "Records") -> "Records":
+        """These and ``later`` ones, both in order, in order: of equal ones these come first."""
+        if not len(self) or not len(later):
+            return self if len(self) else later
+        cards = np.union1d(self.card[self.runs()[0]], later.card[later.runs()[0]])
+        keys = [part.sort_keys(cards) for part in (self, later)]
+        return self.woven(later, places_behind(*keys))
+
+    def woven(self, later: "Records", places: Places) -> "Records":
+        """These and ``later`` ones, which come to stand at ``places`` (ascending)."""
+        is_here = np.ones(len(self) + len(later), np.bool_)
+        is_here[places] = False
+        columns = []
+        for name, dtype in self.types.items():
+            column = np.empty(len(is_here), dtype)
+            column[is_here] = getattr(self, name)
+            column[places] = getattr(later, name)
+            columns.append(column)
+        return Records(*columns)
+
+    def runs(self) -> tuple[Places, Places]:
+        """Of records that are in order: where each card begins, and how many records it has."""
+        begins = np.ones(len(self), np.bool_)
+        begins[1:] = self.card[1:] != self.card[:-1]
+        first = np.flatnonzero(begins)
+        return first, np.diff(np.append(first, len(self)))
+
+    def sort_keys(self, cards: Integers) -> Integers:
+        """Card and time as one number, ascending where the records are in order.
+
+        Args:
+            cards: sorted, among them every card of these records.
+
+        Raises:
+            ValueError: there are more cards than numbers have room for.
+        """
+        if len(cards) > _MOST_CARDS:
+            raise ValueError(f"{len(cards)} cards in one pass, expected at most {_MOST_CARDS}")
+        first, count = self.runs()
+        rank = np.repeat(np.searchsorted(cards, self.card[first]), count)
+        return np.asarray((rank << TIME_BITS) + self.time)
+
     def of_cards(self, cards: Integers) -> "Records":
         """The payments of ``cards`` (sorted), from records that are in order."""
         first = np.searchsorted(self.card, cards, side="left")
         count = np.searchsorted(self.card, cards, side="right") - first
         return self.take(_ranges(first, count))
+
+
+def places_behind(keys: Integers, later: Integers) -> Places:
+    """Where ``later`` ones come to stand when they are merged into ``keys`` (both sorted): behind
+    what is equal.
+    """
+    return np.searchsorted(keys, later, side="right") + np.arange(len(later))
 
 
 def _ranges(first: Places, count: Places) -> Places:

@@ -12,16 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.column_arrays import Places
-from jobs.history import MOST_PAYMENTS, Integers, Records
+from jobs.history import MOST_PAYMENTS, Integers, Records, places_behind
 
 Floats = npt.NDArray[np.float64]
 
 SECOND = 1000
 HOUR = 3600 * SECOND
 DAY = 24 * HOUR
-
-_TIME_BITS = 43  # milliseconds until 2200 take 43 bits, which leaves room for a million cards
-_MOST_CARDS = 2 ** (63 - _TIME_BITS)
 
 Column = Callable[[Records], Integers]
 """An integer for each remembered payment, to be summed or compared."""
@@ -46,19 +43,14 @@ class Span:
         running = self.past.running_sum(column)
         return running[self.high] - running[self.low]
 
-    def largest(self, column: Column) -> Floats:
-        """The largest of ``column``; NaN where there is none."""
-        values = np.append(self.past.values(column), np.int64(0))  # `high` may be the end
-        bounds = np.stack([self.low, np.maximum(self.high, self.low)], axis=1).ravel()
-        found = np.maximum.reduceat(values, bounds)[::2] if len(bounds) else values[:0]
-        return np.where(self.high > self.low, found.astype(np.float64), np.nan)
-
     def back(self, steps: int, column: Column) -> Floats:
         """``column`` of the ``steps``-th payment from the end; NaN where there are fewer."""
         place = self.high - steps
         exists = place >= self.low
-        found = self.past.values(column)[np.where(exists, place, 0)].astype(np.float64)
-        return np.where(exists, found, np.nan)
+        found = np.full(len(place), np.nan)
+        # There are more remembered payments than new ones: the few are told before they are valued.
+        found[exists] = column(self.past.records.take(place[exists]))
+        return found
 
 
 class Past:
@@ -70,22 +62,13 @@ class Past:
     """
 
     def __init__(self, history: Records, new: Records) -> None:
-        cards = np.unique(new.card)
-        if len(cards) > _MOST_CARDS:
-            raise ValueError(f"{len(cards)} cards in one pass, expected at most {_MOST_CARDS}")
-        keys = [
-            (np.searchsorted(cards, part.card) << _TIME_BITS) + part.time for part in (history, new)
-        ]
-        key = np.concatenate(keys)
-        # History comes first among equals; a stable sort of two sorted runs is a merge.
-        order = np.argsort(key, kind="stable")
-        self.records = Records.join([history, new]).take(order)
+        cards = new.card[new.runs()[0]]
+        keys = history.sort_keys(cards)
+        self._new_key = new.sort_keys(cards)
+        self.place: Places = places_behind(keys, self._new_key)
+        self.records = history.woven(new, self.place)
         self.new = new
-        self._key = key[order]
-        self._new_key = keys[1]
-        place = np.empty(len(order), np.intp)
-        place[order] = np.arange(len(order))
-        self.place: Places = place[len(history) :]
+        self._key = self.records.sort_keys(cards)
         self._first = self._first_remembered(history, new)
         self._spans: dict[object, Span] = {}
         self._sums: dict[Column, Integers] = {}
@@ -114,10 +97,6 @@ class Past:
         if column not in self._values:
             self._values[column] = column(self.records).astype(np.int64, copy=False)
         return self._values[column]
-
-    def all(self) -> Span:
-        """All earlier payments that are remembered."""
-        return self._named("all", lambda: (self._first, self.place))
 
     def within(self, milliseconds: int) -> Span:
         """Earlier payments less than ``milliseconds`` old: event times in (t - window, t]."""

@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import strategies as st
 
-from jobs import features, history, windows
-from jobs.features import Feature, compute_features
+from jobs import feature_pass, history, windows
+from jobs.feature_pass import compute_features
+from jobs.features import Feature
 from jobs.history import Records, forget
 from jobs.windows import DAY, HOUR
 
@@ -95,8 +96,8 @@ def compute(stream, cuts=(), forgetful=False):
 
 def use_features(patch, **computes):
     """Replace the product's features by functions of ``Payments``."""
-    patch.setattr(features, "FEATURES", [Feature(n, "", "", f) for n, f in computes.items()])
-    patch.setattr(features, "FEATURE_NAMES", tuple(computes))
+    patch.setattr(feature_pass, "FEATURES", [Feature(n, "", "", f) for n, f in computes.items()])
+    patch.setattr(feature_pass, "FEATURE_NAMES", tuple(computes))
 
 
 def bound(patch, most_payments):

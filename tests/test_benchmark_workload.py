@@ -13,9 +13,11 @@ from ingest.synthetic_habits import HABITS
 from jobs.arrivals import cut_into_buckets, identifiers_of, judge_cards
 from jobs.blocks import from_block
 from jobs.bucket import Bucket
-from jobs.envelopes import open_lines
-from jobs.features import FEATURE_NAMES, feature_frame
+from jobs.envelopes import open_files
+from jobs.feature_pass import feature_frame
+from jobs.features import FEATURE_NAMES
 from jobs.parse import Rules, parse_payloads
+from tests.conftest import landed_file
 
 BUCKETS = 4
 
@@ -28,16 +30,8 @@ def workload():
 @pytest.fixture(scope="module")
 def parsed(workload):
     lines = workload.lines(0, 300)
-    table = pa.table(
-        {
-            "value": pa.array([line.encode() for line in lines], pa.binary()),
-            "file": pa.repeat("f", len(lines)),
-            "read_at": pa.repeat(
-                pa.scalar(pd.Timestamp.now("UTC"), pa.timestamp("us", "UTC")), 300
-            ),
-        }
-    )
-    return parse_payloads(open_lines(table), Rules(max_days_ahead=1.0))
+    table = landed_file("".join(f"{line}\n" for line in lines).encode())
+    return parse_payloads(open_files(table), Rules(max_days_ahead=1.0))
 
 
 def test_every_line_is_a_payment_of_the_api(workload, parsed):

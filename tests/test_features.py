@@ -4,7 +4,8 @@ import pytest
 
 from ingest.schema import check_payment
 from jobs.describe_features import PAGE, page
-from jobs.features import FEATURE_NAMES, FEATURES, feature_frame
+from jobs.feature_pass import feature_frame
+from jobs.features import FEATURE_NAMES, FEATURES
 from jobs.model import inputs_of
 from tests.conftest import payment
 

@@ -79,6 +79,17 @@ def test_equal_times_stay_in_order_of_arrival(stream):
     assert rows_of(stream.in_order()) == expected
 
 
+@given(streams(), streams())
+@example(records([]), CLOCK_AHEAD)
+@example(CLOCK_AHEAD, CLOCK_AHEAD)
+def test_merging_is_sorting_what_stands_one_after_the_other(some, later):
+    merged = some.in_order().merged(later.in_order())
+    expected = Records.join([some.in_order(), later.in_order()])
+    expected = expected.take(np.lexsort((expected.time, expected.card)))
+    assert rows_of(merged) == rows_of(expected)
+    assert merged.to_bytes() == expected.to_bytes()
+
+
 @given(streams(), st.sets(st.sampled_from([*CARDS, 5, 2**63 - 1])))
 def test_cards_are_found_whether_they_are_there_or_not(stream, cards):
     ordered = stream.in_order()

@@ -17,7 +17,8 @@ import jobs.score
 from ingest.envelope import envelope_line
 from ingest.payment_files import read_payments
 from ingest.schema import check_payment
-from jobs.features import FEATURE_NAMES, feature_frame
+from jobs.feature_pass import feature_frame
+from jobs.features import FEATURE_NAMES
 from jobs.scoring import load_archive
 from tests.conftest import land, payment
 from tests.models import constant_version, forest_version, logistic_version

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs import windows
+from jobs import history
 from jobs.history import MOST_DAYS, MOST_PAYMENTS, Records
 from jobs.windows import DAY, HOUR, Past
 from tests.streams import (
@@ -26,10 +26,6 @@ TODAY = START // DAY
 
 def cents(some):
     return some.cents
-
-
-def signed(some):
-    return some.cents * np.where(some.cents % 2, -1, 1)
 
 
 def times(some):
@@ -58,14 +54,15 @@ STEPS = (1, 2, 5)
 
 
 def stand_ins():
-    """Each span by count, sum and largest, and some payments back, as features."""
+    """Each span by count and sum, and some payments back, as features."""
     computes = {}
     for name, span in SPANS.items():
         computes[f"count {name}"] = lambda p, span=span: span(p.past).count()
         computes[f"sum {name}"] = lambda p, span=span: span(p.past).sum(cents)
-        computes[f"largest {name}"] = lambda p, span=span: span(p.past).largest(signed)
     for steps in STEPS:
-        computes[f"back {steps}"] = lambda p, steps=steps: p.past.all().back(steps, times)
+        computes[f"back {steps}"] = lambda p, steps=steps: p.past.within(EVERYTHING).back(
+            steps, times
+        )
     return computes
 
 
@@ -76,10 +73,8 @@ def by_definition(stream, most_payments, most_days=MOST_DAYS):
     for (_, now, *_), past in zip(rows_of(stream), before, strict=True):
         for name, belongs in PREDICATES.items():
             amounts = [amount for _, time, amount, *_ in past if belongs(time, now)]
-            negated = [-amount if amount % 2 else amount for amount in amounts]
             values[f"count {name}"].append(len(amounts))
             values[f"sum {name}"].append(sum(amounts))
-            values[f"largest {name}"].append(max(negated, default=np.nan))
         for steps in STEPS:
             values[f"back {steps}"].append(past[-steps][1] if steps <= len(past) else np.nan)
     return values
@@ -150,27 +145,26 @@ def test_windows_do_not_reach_into_the_card_before():
     for span in (past.within(EVERYTHING), past.since_midnight()):
         assert span.sum(cents).tolist() == [4, 0, 3]
     assert past.since_midnight(1).count().tolist() == [0, 0, 0]
-    assert past.all().back(1, cents).tolist()[::2] == [4, 3]
-    assert np.isnan(past.all().back(1, cents)[1])
+    assert past.within(EVERYTHING).back(1, cents).tolist()[::2] == [4, 3]
+    assert np.isnan(past.within(EVERYTHING).back(1, cents)[1])
 
 
-def test_a_span_without_payments_sums_to_nothing_and_has_no_largest():
+def test_a_span_without_payments_sums_to_nothing():
     past = Past(Records.empty(), records([(7, START, 5, 0, TODAY)]))
     for span in (past.within(DAY), past.since_midnight(), past.since_midnight(2)):
         assert span.count().tolist() == [0]
         assert span.sum(cents).tolist() == [0]
-        assert np.isnan(span.largest(cents)).all()
 
 
 def test_no_payments_have_no_past():
     past = Past(Records.empty(), Records.empty())
     span = past.within(DAY)
-    for values in (span.count(), span.sum(cents), span.largest(cents), past.all().back(1, cents)):
+    for values in (span.count(), span.sum(cents), past.within(EVERYTHING).back(1, cents)):
         assert values.shape == (0,)
 
 
 def test_more_cards_than_fit_a_key_are_told_so(monkeypatch):
-    monkeypatch.setattr(windows, "_MOST_CARDS", 2)
+    monkeypatch.setattr(history, "_MOST_CARDS", 2)
     new = records([(card, START, 5, 0, TODAY) for card in CARDS])
     with pytest.raises(ValueError, match="3 cards in one pass, expected at most 2"):
         Past(Records.empty(), new)

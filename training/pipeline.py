@@ -5,7 +5,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.pipeline import Pipeline
 
-from jobs.features import feature_frame
+from jobs.feature_pass import feature_frame
 from training.kind_odds import KindOdds
 
 KINDS_BY_DAY = {
