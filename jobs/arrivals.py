@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 
 from jobs.blocks import split, to_block
 from jobs.bucket import Bucket, Chunk
-from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features, records_of, text_hash
+from jobs.bucket_keys import card_keys, identifier_keys
+from jobs.feature_arrays import arrays_of_table, records_of, text_hash
+from jobs.feature_pass import compute_features
+from jobs.features import FEATURE_NAMES
 from jobs.first_arrival import Identifiers, first_card_in, first_of
 from jobs.history import Integers, Records
 from jobs.parse import PARSED
@@ -38,6 +41,7 @@ Output = dict[str, Any]
 """Values of ``jobs.card_memory.OPERATOR_OUTPUT``."""
 
 _SECOND_KEY = "fraud-detector-1"
+_ROWS_A_CHUNK = 100_000
 
 
 def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, bytes]]:
@@ -61,15 +65,19 @@ def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, byte
 
 
 def card_bucket(hashes: Integers, buckets: int) -> Integers:
-    """The bucket of each card, by its hash: from 0 to ``buckets`` - 1."""
-    return np.asarray((hashes.view(np.uint64) % np.uint64(buckets)).astype(np.int64))
+    """The key of the bucket of each card, by its hash."""
+    return card_keys(buckets)[place_of(hashes, buckets)]
 
 
 def identifier_bucket(hashes: Integers, buckets: int) -> Integers:
-    """The bucket of each identifier, by ``high``: from -1 down. A quarter as many as buckets of
-    cards: every key has its price, and there is little to do for one.
-    """
-    return -1 - card_bucket(hashes, max(1, buckets // 4))
+    """The key of the bucket of each identifier, by ``high``."""
+    keys = identifier_keys(buckets)
+    return keys[place_of(hashes, len(keys))]
+
+
+def place_of(hashes: Integers, buckets: int) -> Integers:
+    """The number of the bucket of each hash, from 0 to ``buckets`` - 1."""
+    return np.asarray((hashes.view(np.uint64) % np.uint64(buckets)).astype(np.int64))
 
 
 def _identities(parsed: pa.Table, is_valid: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -143,15 +151,29 @@ def judge_identifiers(
     return {"received": 0, "valid": 0, "invalid": 0, "duplicates": to_block(taken)}, chunk
 
 
-def to_chunk(arrived: pa.Table) -> Chunk:
-    """All payments, or identifiers, of a bucket as they are remembered.
+def to_chunks(arrived: pa.Table) -> Iterator[Chunk]:
+    """All payments, or identifiers, of a bucket as they are remembered: chunks of moderate size,
+    each card, or identifier, in one of them.
 
     Args:
         arrived: rows of ``cut_into_buckets``, in order of arrival, each the first of its kind.
     """
     is_payments = "cc_num" in arrived.column_names
     records = records_of(arrays_of_table(arrived)) if is_payments else Records.empty()
-    return Chunk(records, identifiers_of(arrived))
+    identifiers = identifiers_of(arrived)
+    hashes = arrived["card" if is_payments else "high"].to_numpy()
+    yield from in_parts(Chunk(records, identifiers), hashes)
+
+
+def in_parts(chunk: Chunk, hashes: Integers) -> Iterator[Chunk]:
+    """A large chunk as several, which no ``hash`` is in two of; each hash stands for a row."""
+    count = -(-len(hashes) // _ROWS_A_CHUNK)
+    # The lower bits chose the bucket.
+    part = (hashes.view(np.uint64) >> np.uint64(40)) % np.uint64(max(count, 1))
+    for number in range(count):
+        here = part == number
+        records = chunk.records.take(here) if len(chunk.records) else chunk.records
+        yield Chunk(records, chunk.identifiers.take(here))
 
 
 def identifiers_of(arrived: pa.Table) -> Identifiers:

@@ -20,6 +20,9 @@ from jobs.history import Integers, Records, forget
 MOST_CHUNKS = 24
 _SMALLEST_BASE = 4096
 _DAYS_OF_DOUBT = 3  # how far a clock that is set back may lag behind
+PIECE_BYTES = 4 << 20
+"""The largest value in the state."""
+
 CACHE_BYTES = 1 << 30
 """How much of the state a worker process keeps in memory."""
 
@@ -55,7 +58,7 @@ EMPTY = Chunk(Records.empty(), Identifiers.empty())
 
 
 class Storage(Protocol):
-    """Where a bucket's chunks lie: names in order (the base first), and bytes under a name."""
+    """Where a bucket's chunks lie: names in order (the base first), and pieces of chunks."""
 
     def read_names(self) -> list[str]:
         """The names of the chunks; empty for a new bucket."""
@@ -66,15 +69,15 @@ class Storage(Protocol):
         ...
 
     def read(self, name: str) -> bytes:
-        """The chunk of that name."""
+        """The piece of that name."""
         ...
 
-    def write(self, name: str, chunk: bytes) -> None:
-        """Store a chunk."""
+    def write(self, name: str, piece: bytes) -> None:
+        """Store a piece."""
         ...
 
     def remove(self, name: str) -> None:
-        """Forget a chunk."""
+        """Forget a piece."""
         ...
 
 
@@ -94,7 +97,7 @@ class Bucket:
         recent = self.recent.records
         place = np.searchsorted(cards, recent.card)
         known = cards[np.minimum(place, len(cards) - 1)] == recent.card if len(cards) else place > 0
-        return Records.join([old, recent.take(known)]).in_order()
+        return old.merged(recent.take(known).in_order())
 
     def seen(self, new: Identifiers, horizon_seconds: int) -> tuple[Marks, Marks]:
         """As ``Identifiers.find``, over base and recent chunks."""
@@ -133,7 +136,8 @@ def load_bucket(number: int, storage: Storage) -> Bucket:
         same_base = bucket is not None and names[:1] == bucket.names[:1]
         bucket = Bucket(names[:1], bucket.base) if bucket and same_base else Bucket()
     for name in names[len(bucket.names) :]:
-        bucket.add(name, Chunk.from_bytes(storage.read(name)))
+        raw = b"".join(storage.read(piece) for piece in pieces_of(name))
+        bucket.add(name, Chunk.from_bytes(raw))
     return bucket
 
 
@@ -171,9 +175,19 @@ def _share(bucket: Bucket) -> float:
 
 
 def _store(bucket: Bucket, chunk: Chunk, storage: Storage) -> None:
-    name = uuid.uuid4().hex
-    storage.write(name, chunk.to_bytes())
+    raw = chunk.to_bytes()
+    count = -(-len(raw) // PIECE_BYTES)
+    name = f"{uuid.uuid4().hex}-{count}"
+    for number, piece in enumerate(pieces_of(name)):
+        storage.write(piece, raw[number * PIECE_BYTES : (number + 1) * PIECE_BYTES])
     bucket.add(name, chunk)
+
+
+def pieces_of(name: str) -> list[str]:
+    """What the chunk of that name is stored under, piece by piece: Spark holds a value of its state
+    several times in memory when it is written.
+    """
+    return [f"{name}/{number}" for number in range(int(name.rpartition("-")[2]))]
 
 
 def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bool) -> None:
@@ -186,13 +200,14 @@ def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bo
         merged = bucket.recent
         bucket.names, bucket.recent = bucket.names[:1], EMPTY
     for name in stale:
-        storage.remove(name)
+        for piece in pieces_of(name):
+            storage.remove(piece)
     _store(bucket, merged, storage)
 
 
 def _merged(bucket: Bucket, horizon_seconds: int) -> Chunk:
     identifiers = Identifiers.join([bucket.base.identifiers, bucket.recent.identifiers]).sorted()
     newest = int(identifiers.arrived_at.max(initial=0)) - _DAYS_OF_DOUBT * 86_400
-    records = Records.join([bucket.base.records, bucket.recent.records]).in_order()
+    records = bucket.base.records.merged(bucket.recent.records.in_order())
     today = int(records.day.max(initial=0)) - _DAYS_OF_DOUBT
     return Chunk(forget(records, today), identifiers.since(newest - horizon_seconds))

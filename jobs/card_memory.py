@@ -8,6 +8,7 @@ card has used it before; such a payment is a duplicate, though its own card reme
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +26,7 @@ from pyspark.sql.types import (
 from jobs.arrivals import judge_cards, judge_identifiers
 from jobs.blocks import join_blocks
 from jobs.bucket import Chunk, append_chunk, keep_bucket, load_bucket
+from jobs.worker import settle
 
 KEYED_BLOCK = StructType([StructField("bucket", IntegerType()), StructField("block", BinaryType())])
 """A block and the key of the state that it goes to: from 0 on buckets of cards, below 0 buckets of
@@ -68,6 +70,7 @@ class CardMemory(StatefulProcessor):
 
     def init(self, handle: StatefulProcessorHandle) -> None:
         """Open the state (called by Spark)."""
+        settle()
         self._names = handle.getValueState("names", CHUNK_NAMES)
         self._chunks = handle.getMapState("chunks", CHUNK_NAME, CHUNK_BYTES)
 
@@ -117,18 +120,18 @@ class CardMemory(StatefulProcessor):
         self._names.update((json.dumps(names),))
 
     def read(self, name: str) -> bytes:
-        """The chunk of that name."""
+        """The piece of that name."""
         stored = self._chunks.getValue((name,))
         if stored is None:
-            raise KeyError(f"the state names a chunk {name} that it does not hold")
+            raise KeyError(f"the state names a piece {name} that it does not hold")
         return bytes(stored[0])
 
-    def write(self, name: str, chunk: bytes) -> None:
-        """Store a chunk."""
-        self._chunks.updateValue((name,), (chunk,))
+    def write(self, name: str, piece: bytes) -> None:
+        """Store a piece."""
+        self._chunks.updateValue((name,), (piece,))
 
     def remove(self, name: str) -> None:
-        """Forget a chunk."""
+        """Forget a piece."""
         self._chunks.removeKey((name,))
 
 
@@ -144,10 +147,25 @@ def add_memory(blocks: DataFrame, seen_days: int, past: DataFrame | None) -> Dat
     Returns:
         The columns of ``OPERATOR_OUTPUT``.
     """
-    return blocks.groupBy("bucket").transformWithState(
-        CardMemory(seen_days),
-        OPERATOR_OUTPUT,
-        "Append",
-        "None",
-        initialState=None if past is None else past.groupBy("bucket"),
-    )
+    with _workers_of_their_own(blocks):
+        return blocks.groupBy("bucket").transformWithState(
+            CardMemory(seen_days),
+            OPERATOR_OUTPUT,
+            "Append",
+            "None",
+            initialState=None if past is None else past.groupBy("bucket"),
+        )
+
+
+@contextmanager
+def _workers_of_their_own(frame: DataFrame) -> Iterator[None]:
+    """Python functions that are made meanwhile run in workers that no other function gets: Spark
+    hands an idle worker to the next task whose environment is the same. So two workers a core hold
+    the buckets in memory, not all that there are.
+    """
+    environment = frame.sparkSession.sparkContext.environment
+    environment["FRAUD_WORKER"] = "card memory"
+    try:
+        yield
+    finally:
+        del environment["FRAUD_WORKER"]

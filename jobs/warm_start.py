@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from conf.settings import Settings
 from ingest.payment_files import read_payments
-from jobs.arrivals import cut_into_buckets, to_chunk
+from jobs.arrivals import cut_into_buckets, to_chunks
 from jobs.blocks import join_blocks
 from jobs.card_memory import KEYED_BLOCK, keyed_blocks
 from jobs.history import MOST_DAYS
@@ -23,7 +23,7 @@ _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "
 def past_chunks(
     spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str
 ) -> DataFrame | None:
-    """The past as chunks of the operator's state (``KEYED_BLOCK``), one a bucket; None where there
+    """The past as chunks of the operator's state (``KEYED_BLOCK``), some a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
 
     Args:
@@ -48,8 +48,9 @@ def past_chunks(
     def merge(blocks: pa.Table) -> pa.Table:
         payments = join_blocks(block.as_buffer() for block in blocks["block"])
         ordered = payments.sort_by([("source", "ascending"), ("position", "ascending")])
-        merged = keyed_blocks([(blocks["bucket"][0].as_py(), to_chunk(ordered).to_bytes())])
-        return pa.Table.from_batches([merged])
+        key = blocks["bucket"][0].as_py()
+        chunks = keyed_blocks([(key, chunk.to_bytes()) for chunk in to_chunks(ordered)])
+        return pa.Table.from_batches([chunks])
 
     blocks = payments.unionByName(known_elsewhere).mapInArrow(cut, KEYED_BLOCK)
     chunks = blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)

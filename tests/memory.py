@@ -9,7 +9,7 @@ import pytest
 from jobs import bucket as bucket_module
 from jobs.arrivals import cut_into_buckets, judge_cards, judge_identifiers
 from jobs.blocks import from_block, join_blocks
-from jobs.bucket import append_chunk, keep_bucket, load_bucket
+from jobs.bucket import append_chunk, keep_bucket, load_bucket, pieces_of
 
 SECONDS_A_DAY = 86_400
 
@@ -39,6 +39,10 @@ class DictStorage:
 
     def copy(self):
         return deepcopy(self)
+
+    def pieces(self, first=0):
+        """What the chunks from the ``first`` on are stored under."""
+        return [piece for name in self.names[first:] for piece in pieces_of(name)]
 
 
 class Worker:

@@ -8,15 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.schema import check_payment
+from jobs import arrivals
 from jobs import bucket as bucket_module
-from jobs.arrivals import PAYMENTS, cut_into_buckets, to_chunk
+from jobs.arrivals import PAYMENTS, cut_into_buckets, to_chunks
 from jobs.blocks import from_block, join_blocks
 from jobs.bucket import Bucket
-from jobs.features import FEATURE_NAMES, arrays_of_table, compute_features
+from jobs.feature_arrays import arrays_of_table, records_of
+from jobs.feature_pass import compute_features
+from jobs.features import FEATURE_NAMES
 from jobs.history import Records
 from jobs.parse import PARSED
 from tests.conftest import payment
 from tests.memory import Detector
+from tests.streams import rows_of
 
 RECEIVED_AT = datetime(2024, 6, 2, tzinfo=UTC)
 CARDS = [4000123412341234 + n for n in range(7)]
@@ -161,13 +165,14 @@ def test_the_past_as_a_chunk_is_remembered_as_if_it_had_arrived():
     names = "source position received_at payload reason cc_num trans_num category event_time amt"
     thin = parsed(*rows).select(names.split())
     for key, block in cut_into_buckets(thin, 2):
-        chunk = to_chunk(from_block(block))
+        (chunk,) = to_chunks(from_block(block))
         bucket = Bucket()
         bucket.add("0000", chunk)
         assert len(chunk.identifiers) == len(from_block(block))
         assert len(chunk.records) == (len(from_block(block)) if key >= 0 else 0)
         again = join_blocks(b for k, b in cut_into_buckets(parsed(*rows), 2) if k == key)
-        assert to_chunk(again).to_bytes() == chunk.to_bytes()
+        (same,) = to_chunks(again)
+        assert same.to_bytes() == chunk.to_bytes()
 
 
 events = st.lists(
@@ -181,7 +186,7 @@ events = st.lists(
 )
 
 
-def rows_of(story):
+def rows_of_story(story):
     rows = []
     for position, (card, name, seconds, is_valid) in enumerate(story):
         received_at = RECEIVED_AT + timedelta(hours=3 * position)
@@ -211,7 +216,7 @@ def first_arrivals(rows):
 @settings(max_examples=15, deadline=None)
 @given(events, st.sets(st.integers(0, 24)), st.booleans())
 def test_neither_buckets_nor_batches_change_what_goes_out(story, cuts, reverse):
-    rows = rows_of(story)
+    rows = rows_of_story(story)
     first, taken = first_arrivals(rows)
     features, _ = compute_features(arrays_of_table(parsed(*first)), Records.empty())
     expected = {
@@ -235,3 +240,20 @@ def test_neither_buckets_nor_batches_change_what_goes_out(story, cuts, reverse):
                 duplicates += named
             assert found == expected
             assert sorted(duplicates) == [("api", row["position"]) for row in taken]
+
+
+def test_a_large_past_is_cut_into_chunks_that_share_no_card(monkeypatch):
+    monkeypatch.setattr(arrivals, "_ROWS_A_CHUNK", 5)
+    past = parsed(*(valid(n, card=n % 7) for n in range(60)))
+    for key, block in cut_into_buckets(past, 2):
+        arrived = from_block(block)
+        chunks = list(to_chunks(arrived))
+        hashes = [
+            set((c.records.card if key >= 0 else c.identifiers.high).tolist()) for c in chunks
+        ]
+        assert len(chunks) > 2
+        assert sum(map(len, hashes)) == len(set.union(*hashes))
+        assert sum(len(c.identifiers) for c in chunks) == len(arrived)
+        if key >= 0:
+            told = [row for chunk in chunks for row in rows_of(chunk.records)]
+            assert sorted(told) == sorted(rows_of(records_of(arrays_of_table(arrived))))

@@ -92,7 +92,7 @@ def test_many_micro_batches_equal_one_big_history(story, most_payments):
                 number = 1 - number
             workers[number].remember(storage, came, HORIZON)
             chunks.append(came)
-            assert sorted(storage.names) == sorted(storage.chunks)
+            assert sorted(storage.pieces()) == sorted(storage.chunks)
             assert len(storage.names) <= 3
             for worker in (*workers, Worker()):
                 bucket = worker.load(storage)
@@ -116,6 +116,17 @@ def test_a_worker_reads_each_chunk_once(eager):
     assert len(bucket.history(CARDS)) == 4
 
 
+def test_a_large_chunk_is_stored_in_pieces(eager, monkeypatch):
+    monkeypatch.setattr(bucket_module, "PIECE_BYTES", 50)
+    storage, worker = DictStorage(), Worker()
+    for n in range(9):
+        worker.remember(storage, chunk((3, n, 0, n)))
+        assert sorted(storage.pieces()) == sorted(storage.chunks)
+        assert len(Worker().load(storage).history(CARDS)) == n + 1
+    assert max(map(len, storage.chunks.values())) == 50
+    assert len(storage.chunks) > 8
+
+
 def test_a_base_is_not_read_again_for_the_chunks_behind_it():
     storage, worker, other = DictStorage(), Worker(), Worker()
     worker.remember(storage, chunk((3, 0, 0, 0)))
@@ -125,7 +136,7 @@ def test_a_base_is_not_read_again_for_the_chunks_behind_it():
     other.remember(storage, chunk((9, 2, 0, 2)))
     storage.reads.clear()
     bucket = worker.load(storage)
-    assert storage.reads == storage.names[1:]
+    assert storage.reads == storage.pieces(1)
     assert [row[0] for row in rows_of(bucket.history(CARDS))] == [3, 9]
 
 
@@ -183,7 +194,7 @@ def test_a_merge_forgets_what_no_later_payment_can_see(eager):
     worker.remember(storage, chunk((3, 0, 0, 0)), HORIZON)
     worker.remember(storage, chunk(*((9, n, 2 * MOST_DAYS, 1 + n) for n in range(8))), HORIZON)
     assert len(storage.names) == 1
-    merged = Chunk.from_bytes(storage.chunks[storage.names[0]])
+    (merged,) = map(Chunk.from_bytes, storage.chunks.values())
     assert set(merged.records.card) == {9}
     assert 0 not in merged.identifiers.high
 
