@@ -1,8 +1,10 @@
 """What was landed, as envelopes: where a payload came from, in which order, when."""
 
 import base64
+import codecs
 import hashlib
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.json_rows import cast_texts, read_objects
+from jobs.json_rows import cast_texts, read_block, read_objects
 
 FOREIGN_SOURCE = "file:"
 """Prefix of `source` for a line that came without a valid envelope: the file's name follows."""
@@ -28,10 +30,11 @@ ENVELOPES = pa.schema(
 )
 """Where a payload came from, in which order, when; `encoding` is text, base64 or none."""
 
+_NOT_JSON = re.compile(rb"[:,\[\s-]Inf|-NaN")  # numbers to Arrow, not to JSON in Python
 _LANDED = ENVELOPES.set(2, pa.field("received_at", pa.string()))
 
-LINES = {"value": "binary", "file": "string", "read_at": "timestamp"}
-"""A landed line, the name of its file, the time at which it is read; Spark's types."""
+FILES = {"path": "string", "content": "binary", "read_at": "timestamp"}
+"""A landed file, whole, and the time at which it is read; Spark's types."""
 
 MESSAGES = {
     "value": "binary", "topic": "string", "partition": "int", "offset": "bigint",
@@ -40,36 +43,60 @@ MESSAGES = {
 """A message of a Kafka topic."""
 
 
-def open_lines(lines: pa.Table) -> pa.Table:
-    """The envelope of each landed line.
+def open_files(files: pa.Table) -> pa.Table:
+    """The envelope of each line of landed files.
 
     Args:
-        lines: ``LINES``.
+        files: ``FILES``.
 
     Returns:
         ``ENVELOPES``, in any order. A line that is no envelope becomes the payload itself (base64
         where it is no UTF-8); its source is ``file:<name>``, its position a hash of the line. A
         time of receipt that is yet to come becomes ``read_at``.
     """
-    texts, _ = _texts(lines["value"])
+    opened = [ENVELOPES.empty_table()]
+    for path, content, read_at in zip(*files.select(list(FILES)).columns, strict=True):
+        # As readers of text do: a byte order mark is not part of the first line.
+        raw = content.as_buffer().to_pybytes().removeprefix(codecs.BOM_UTF8)
+        envelopes = _read_landed(raw)
+        if envelopes is None:
+            envelopes = _open_lines(raw.splitlines(), path.as_py().rpartition("/")[2], read_at)
+        opened.append(_received_by(envelopes, pa.repeat(read_at, len(envelopes))))
+    return pa.concat_tables(opened)
+
+
+def _read_landed(raw: bytes) -> pa.Table | None:
+    """The envelopes in a file as ingest lands it; None where anything in it is not of that kind."""
+    lines = raw.count(b"\n")
+    # With every line an object from its first character to its last, as many objects as lines are
+    # one a line.
+    is_likely = raw[:1] == b"{" and raw[-2:] == b"}\n" and raw.count(b"}\n{") == lines - 1
+    if not is_likely or not raw.isascii() or b"\r" in raw:
+        return None
+    if (b"Inf" in raw or b"-NaN" in raw) and _NOT_JSON.search(raw):
+        return None
+    read = read_block(pa.py_buffer(raw), _LANDED)
+    if read is None or len(read) != lines or any(column.null_count for column in read.columns):
+        return None
+    times = cast_texts(read["received_at"].combine_chunks(), MOMENT)
+    return None if times.null_count else read.set_column(2, ENVELOPES.field(2), times)
+
+
+def _open_lines(lines: list[bytes], file: str, read_at: pa.Scalar) -> pa.Table:
+    texts, _ = _texts(pa.chunked_array([pa.array(lines, pa.binary())]))
     envelopes, places = _read(texts)
     rest = _others(places, len(lines))
     foreign = [
         {
-            "source": f"{FOREIGN_SOURCE}{line['file']}",
+            "source": f"{FOREIGN_SOURCE}{file}",
             "position": int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1,
-            "received_at": line["read_at"],
+            "received_at": read_at.as_py(),
             "encoding": "none",
             "payload": text,
         }
-        for line, text in zip(
-            lines.select(["file", "read_at"]).take(rest).to_pylist(),
-            texts.take(rest).to_pylist(),
-            strict=True,
-        )
+        for text in texts.take(rest).to_pylist()
     ]
-    opened = pa.concat_tables([envelopes, pa.Table.from_pylist(foreign, schema=ENVELOPES)])
-    return _received_by(opened, lines["read_at"].take(pa.concat_arrays([places, rest])))
+    return pa.concat_tables([envelopes, pa.Table.from_pylist(foreign, schema=ENVELOPES)])
 
 
 def open_messages(messages: pa.Table) -> pa.Table:
@@ -102,7 +129,7 @@ def open_messages(messages: pa.Table) -> pa.Table:
     sources = pc.binary_join_element_wise(messages["topic"], partitions, "/").take(order)
     opened = opened.set_column(0, "source", sources)
     opened = opened.set_column(1, "position", messages["offset"].take(order))
-    return _received_by(opened, messages["read_at"].take(order))
+    return _received_by(opened, messages["read_at"].take(order).combine_chunks())
 
 
 def _read(texts: pa.StringArray) -> tuple[pa.Table, pa.Array]:
@@ -145,8 +172,8 @@ def _others(places: pa.Array, n: int) -> pa.Array:
     return pa.array(np.flatnonzero(rest), pa.int64())
 
 
-def _received_by(envelopes: pa.Table, read_at: pa.ChunkedArray) -> pa.Table:
-    told, latest = envelopes["received_at"].combine_chunks(), read_at.cast(MOMENT).combine_chunks()
+def _received_by(envelopes: pa.Table, read_at: pa.Array) -> pa.Table:
+    told, latest = envelopes["received_at"].combine_chunks(), read_at.cast(MOMENT)
     received_at = pc.if_else(pc.greater(told, latest), latest, told)
     return envelopes.set_column(2, "received_at", received_at)
 

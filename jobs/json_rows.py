@@ -61,11 +61,18 @@ def read_objects(
 
 def _read(texts: pa.StringArray, schema: pa.Schema) -> pa.Table | None:
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    joined = pc.binary_join(whole, "\n")[0].as_buffer()
+    table = read_block(pc.binary_join(whole, "\n")[0].as_buffer(), schema)
+    return table if table is not None and len(table) == len(texts) else None
+
+
+def read_block(lines: pa.Buffer, schema: pa.Schema) -> pa.Table | None:
+    """JSON objects, one a line, as columns; None where one of them is none or has a field of
+    another type.
+    """
     try:
-        table = pyarrow.json.read_json(
-            pa.BufferReader(joined),
-            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(joined) + 1),
+        return pyarrow.json.read_json(
+            pa.BufferReader(lines),
+            read_options=pa.json.ReadOptions(use_threads=False, block_size=len(lines) + 1),
             parse_options=pa.json.ParseOptions(
                 explicit_schema=schema,
                 newlines_in_values=False,
@@ -74,7 +81,6 @@ def _read(texts: pa.StringArray, schema: pa.Schema) -> pa.Table | None:
         )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
-    return table if len(table) == len(texts) else None
 
 
 def cast_texts(texts: pa.Array, kind: pa.DataType) -> pa.Array:

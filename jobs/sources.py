@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from conf.settings import KafkaSettings, ScoreSettings, Settings, stop
 from ingest.topic import earliest_offsets
-from jobs.envelopes import MESSAGES, open_lines, open_messages
+from jobs.envelopes import FILES, MESSAGES, open_files, open_messages
 from jobs.spark import make_folder
 
 EARLIEST = -2  # Kafka's number for the first offset that there is
@@ -40,23 +40,23 @@ def payment_source(spark: SparkSession, settings: Settings, written: Mapping[str
     if settings.kafka is not None:
         return Source(kafka_messages(spark, settings.kafka, written), open_messages)
     assert settings.landing.path is not None  # the settings have one of the two
-    return Source(landing_lines(spark, settings.landing.path, settings.score), open_lines)
+    return Source(landing_files(spark, settings.landing.path, settings.score), open_files)
 
 
-def landing_lines(spark: SparkSession, path: str, score: ScoreSettings) -> DataFrame:
-    """The landing folder ``path`` as a stream of ``jobs.envelopes.LINES``."""
+def landing_files(spark: SparkSession, path: str, score: ScoreSettings) -> DataFrame:
+    """The landing folder ``path`` as a stream of ``jobs.envelopes.FILES``: to cut files into lines
+    is a part of reading JSON, and quicker there.
+    """
     make_folder(spark, path)
     return (
-        spark.readStream.format("text")
+        spark.readStream.format("binaryFile")
+        .schema("path string, modificationTime timestamp, length bigint, content binary")
         .option("maxFilesPerTrigger", score.max_files_per_batch)
         # Files older than this, counted from the newest, would be passed over in silence.
         .option("maxFileAge", "3650d")
         .load(path)
-        .select(
-            F.col("value").cast("binary").alias("value"),
-            F.col("_metadata.file_name").alias("file"),
-            F.current_timestamp().alias("read_at"),
-        )
+        .withColumn("read_at", F.current_timestamp())
+        .select(*FILES)
     )
 
 

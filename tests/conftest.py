@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -45,6 +46,17 @@ def land(
     path = folder / f"payments-{first_position:020d}.jsonl"
     path.write_text("".join(line + "\n" for line in lines))
     os.utime(path, (1_700_000_000 + first_position, 1_700_000_000 + first_position))
+
+
+def landed_file(content: bytes, name: str = "f.jsonl") -> pa.Table:
+    """``jobs.envelopes.FILES`` with one file in it."""
+    return pa.table(
+        {
+            "path": [f"file:/landing/{name}"],
+            "content": pa.array([content], pa.binary()),
+            "read_at": pa.array([datetime.now(UTC)], pa.timestamp("us", "UTC")),
+        }
+    )
 
 
 @pytest.fixture

@@ -2,14 +2,13 @@ import base64
 import json
 from datetime import UTC, datetime
 
-import pyarrow as pa
 import pytest
 
 from ingest.envelope import envelope_line
 from ingest.schema import FIELD_NAMES, PAYMENT_FIELDS, InvalidPayment, check_payment
-from jobs.envelopes import MOMENT, open_lines
+from jobs.envelopes import open_files
 from jobs.parse import PARSED, Rules, parse_payloads
-from tests.conftest import payment
+from tests.conftest import landed_file, payment
 
 RECEIVED_AT = datetime(2025, 1, 1, tzinfo=UTC)
 TEXTS = [field.name for field in PAYMENT_FIELDS if field.type == "text"]
@@ -23,14 +22,8 @@ def landed(payload, position=0, received_at=RECEIVED_AT):
 def check(lines, optional=(), max_days_ahead=1.0):
     """What becomes of each line, in the order of positions."""
     raw = [line if isinstance(line, bytes) else line.encode() for line in lines]
-    table = pa.table(
-        {
-            "value": pa.array(raw, pa.binary()),
-            "file": ["f.jsonl"] * len(raw),
-            "read_at": pa.array([datetime.now(UTC)] * len(raw), MOMENT),
-        }
-    )
-    parsed = parse_payloads(open_lines(table), Rules(optional, max_days_ahead))
+    table = landed_file(b"".join(line + b"\n" for line in raw))
+    parsed = parse_payloads(open_files(table), Rules(optional, max_days_ahead))
     assert parsed.schema == PARSED
     return parsed.sort_by("position").to_pylist()
 
