@@ -43,7 +43,7 @@ def hits_stream(
         spark.readStream.format("delta")
         # Labels are merged into the table: what is rewritten then is no new payment.
         .option("skipChangeCommits", "true")
-        .load(ensure_table(spark, settings.warehouse, "transactions"))
+        .load(ensure_table(settings.warehouse, "transactions"))
     )
     return (
         transactions.writeStream.queryName("alert")

@@ -25,7 +25,7 @@ class AlertLedger:
         self, spark: SparkSession, warehouse: WarehouseSettings, recipients: Sequence[str]
     ) -> None:
         self._spark = spark
-        self._path = ensure_table(spark, warehouse, "alerts")
+        self._path = ensure_table(warehouse, "alerts")
         self._recipients = ", ".join(recipients)
 
     def add_hits(self, transactions: DataFrame, query: str, batch_id: int) -> list[Hit]:

@@ -3,32 +3,30 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 from conf.settings import Settings
-from jobs.blocks import from_block
-from jobs.hits_topic import HitsTopic, observe_hits
-from jobs.scoring import LATER_COLUMNS, Address, ModelVersion, Scorer, joined_blocks, only_at
-from jobs.tables import (
-    ADDRESSES,
-    DUPLICATES,
-    REJECTED,
-    TRANSACTIONS,
-    WRITTEN_TABLES,
-    append,
-    ensure_table,
-    read_table,
+from jobs.data_files import DataFile, DataFileWriter, read_file, remove_file
+from jobs.hits_topic import HitsTopic
+from jobs.scoring import ModelVersion, Scorer
+from jobs.table_log import TableLog
+from jobs.tables import STATISTICS, WRITTEN_TABLES, arrow_schema, ensure_table
+from jobs.task_output import (
+    HIT_COLUMNS_AT,
+    BatchReport,
+    Folders,
+    addresses_of,
+    collect_reports,
+    marks_of,
 )
 
 log = logging.getLogger("jobs.score")
-
-_FEW_ROWS = 5_000
 
 
 class BatchWriter:
@@ -41,120 +39,94 @@ class BatchWriter:
         self, spark: SparkSession, settings: Settings, champion: Callable[[], ModelVersion]
     ) -> None:
         self._spark, self._champion = spark, champion
-        self._paths = {
-            name: ensure_table(spark, settings.warehouse, name) for name in WRITTEN_TABLES
+        self._logs = {
+            name: TableLog(ensure_table(settings.warehouse, name)) for name in WRITTEN_TABLES
         }
+        self._folders = Folders(self._logs["transactions"].path, self._logs["rejected"].path)
+        self._hits_topic = HitsTopic.of(settings.kafka) if settings.kafka else None
         self._scorer = Scorer(spark)
-        self._hits_topic = settings.kafka and HitsTopic.of(
-            settings.kafka, lambda: read_table(spark, settings.warehouse, "transactions")
-        )
         self.has_written = threading.Event()
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write ``batch``, columns ``jobs.card_memory.OPERATOR_OUTPUT`` (called by Spark)."""
         started = time.perf_counter()
         model = self._champion()
-        batch.persist()
-        try:
-            counts = count_kinds(batch)
-            self._write(batch, batch_id, counts, model)
-        finally:
-            batch.unpersist()
+        tells_hits = self._hits_topic is not None
+        # One action: the operator's state moves on with the first, and a second would run it again.
+        report = collect_reports(self._scorer.reports(batch, model, self._folders, tells_hits))
+        self._write(report, batch_id)
         self.has_written.set()
-        scored = counts.valid - len(counts.duplicates)
+        scored = report.valid - len(report.duplicates)
         log.info(
             "batch %d: %d received, %d scored by %s, %d rejected, %d seen before, %.2f s",
-            batch_id, counts.received, scored, model.label, counts.invalid,
-            counts.received - scored - counts.invalid, time.perf_counter() - started,
+            batch_id, report.received, scored, model.label, report.invalid,
+            report.received - scored - report.invalid, time.perf_counter() - started,
         )  # fmt: skip
 
-    def _write(
-        self, batch: DataFrame, batch_id: int, counts: "Counts", model: ModelVersion
-    ) -> None:
+    def _write(self, report: BatchReport, batch_id: int) -> None:
         # The query's identity lives in its checkpoint: a new checkpoint writes as somebody new.
         query = str(self._spark.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        # A few rows are not worth a task, a file and a Python worker for each partition.
-        blocks = batch.coalesce(1) if counts.valid <= _FEW_ROWS else batch
-        rows = transactions_of(blocks, model, self._scorer, counts.duplicates)
-        if self._hits_topic:
-            rows, hits = observe_hits(rows)
-        if counts.valid:
-            append(rows, self._paths["transactions"], query, batch_id)
-        if counts.duplicates:
-            elsewhere = duplicates_of(batch, counts.duplicates)
-            append(elsewhere, self._paths["duplicates"], query, batch_id)
-        if counts.invalid:
-            append(rejected_of(batch), self._paths["rejected"], query, batch_id)
-        if self._hits_topic and counts.valid:
-            self._hits_topic.after_commit(hits, addresses_of(batch))
+        if report.duplicates:
+            report = self._set_apart(report)
+        stale = [
+            name
+            for name in WRITTEN_TABLES
+            if not commit(self._logs[name], report.files.get(name, []), query, batch_id)
+        ]
+        hits = report.hits
+        if self._hits_topic and "transactions" in stale:
+            # A process that died wrote the rows, with its champion, and told nobody of the hits.
+            hits = self._written_hits(report.files["transactions"])
+        for name in stale:
+            for file in report.files[name]:
+                remove_file(self._logs[name].path, file.name)
+        if self._hits_topic and hits is not None:
+            self._hits_topic.send(hits.to_pylist())
+
+    def _set_apart(self, report: BatchReport) -> BatchReport:
+        """Move the payments whose `trans_num` another card used before to `duplicates`: the buckets
+        of identifiers tell of them, when their rows may be written already.
+        """
+        folder, addresses = self._folders.transactions, report.duplicates
+        kept: list[DataFile] = []
+        taken: list[pa.Table] = []
+        for file in report.files.get("transactions", []):
+            rows = read_file(folder, file.name)
+            is_duplicate = marks_of(rows, addresses)
+            if not pc.any(is_duplicate).as_py():
+                kept.append(file)
+                continue
+            taken.append(rows.filter(is_duplicate))
+            kept += self._file_of("transactions", rows.filter(pc.invert(is_duplicate)))
+            remove_file(folder, file.name)
+        duplicates = self._file_of("duplicates", pa.concat_tables(taken)) if taken else []
+        hits = report.hits
+        if hits is not None:
+            hits = hits.filter(pc.invert(marks_of(hits, addresses)))
+        files = {**report.files, "transactions": kept, "duplicates": duplicates}
+        return replace(report, files=files, hits=hits)
+
+    def _file_of(self, table: str, rows: pa.Table) -> list[DataFile]:
+        with DataFileWriter(self._logs[table].path, arrow_schema(table), STATISTICS[table]) as file:
+            file.write(rows)
+            written = file.finished()
+        return [] if written is None else [written]
+
+    def _written_hits(self, files: Sequence[DataFile]) -> pa.Table:
+        """The hits in `transactions` among the payments of ``files``, which are not part of it."""
+        folder = self._folders.transactions
+        columns = ["source", "position", "ingested_at"]
+        payments = pa.concat_tables(read_file(folder, file.name, columns) for file in files)
+        # The time of receipt tells Delta which files it need not open.
+        since = pc.field("ingested_at") >= pc.min(payments["ingested_at"])
+        rows = (
+            DeltaTable(folder)
+            .to_pyarrow_dataset()
+            .to_table(columns=list(HIT_COLUMNS_AT), filter=since & pc.field("prediction"))
+        )
+        return rows.filter(marks_of(rows, frozenset(addresses_of(payments))))
 
 
-def transactions_of(
-    batch: DataFrame, model: ModelVersion, scorer: Scorer, duplicates: Collection[Address]
-) -> DataFrame:
-    """The rows of `transactions` in a micro-batch of operator output."""
-    missing = {name: F.lit(None).cast(TRANSACTIONS[name].dataType) for name in LATER_COLUMNS}
-    scored = scorer.score(batch, model, duplicates)
-    return scored.withColumns(missing).select(*TRANSACTIONS.fieldNames())
-
-
-def rejected_of(batch: DataFrame) -> DataFrame:
-    """The rows of `rejected` in a micro-batch of operator output."""
-    return _opened(batch, "rejected", REJECTED)
-
-
-def addresses_of(batch: DataFrame) -> DataFrame:
-    """`source`, `position`, `received_at` of the payments in a micro-batch of operator output."""
-    return _opened(batch, "payments", ADDRESSES)
-
-
-def _opened(batch: DataFrame, blocks: str, schema: StructType) -> DataFrame:
-    names = schema.fieldNames()
-
-    def open_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            for block in batch.column(0):
-                yield from from_block(block.as_buffer()).select(names).to_batches()
-
-    return batch.where(F.col(blocks).isNotNull()).select(blocks).mapInArrow(open_blocks, schema)
-
-
-def duplicates_of(batch: DataFrame, duplicates: Collection[Address]) -> DataFrame:
-    """The rows of `duplicates` in a micro-batch of operator output: first arrivals on their cards
-    at these addresses.
-    """
-
-    def select(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for payments in joined_blocks(batches):
-            rows = only_at(payments, duplicates)
-            rows = rows.append_column("ingested_at", rows["received_at"])
-            yield from rows.select(DUPLICATES.names).to_batches()
-
-    return batch.select("payments").mapInArrow(select, DUPLICATES)
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What is in a micro-batch: rows received, valid and invalid first arrivals on their cards, and
-    the addresses of those valid ones whose `trans_num` another card used before.
-    """
-
-    received: int
-    valid: int
-    invalid: int
-    duplicates: frozenset[Address]
-
-
-def count_kinds(batch: DataFrame) -> Counts:
-    """Count a micro-batch of operator output."""
-    rows = batch.select("received", "valid", "invalid", "duplicates").collect()
-    addresses = [
-        (address["source"], address["position"])
-        for row in rows
-        if row["duplicates"] is not None
-        for address in from_block(bytes(row["duplicates"])).to_pylist()
-    ]
-    received, valid, invalid = (
-        sum(row[name] for row in rows) for name in ("received", "valid", "invalid")
-    )
-    return Counts(received, valid, invalid, frozenset(addresses))
+def commit(table: TableLog, files: Sequence[DataFile], query: str, batch_id: int) -> bool:
+    """Make ``files`` part of a table, once; whether they are new to it (none always are)."""
+    return not files or table.append(files, query, batch_id)

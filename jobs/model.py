@@ -17,10 +17,11 @@ import mlflow.sklearn
 import numpy as np
 import pandas as pd
 from mlflow.models import Model
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from ingest.schema import PAYMENT_FIELDS
-from jobs.features import FEATURE_NAMES, feature_frame
+from jobs.feature_pass import feature_frame
+from jobs.features import FEATURE_NAMES
 from jobs.windows import Floats
 
 THRESHOLD_KEY = "threshold"
@@ -146,6 +147,7 @@ class LoadedModel:
     def __init__(self, path: Path, inputs: tuple[ModelInput, ...]) -> None:
         self._inputs = inputs
         self._code = _OwnCode(path)
+        self._threads: ThreadpoolController | None = None
         model: Any = None
         try:
             with threadpool_limits(1), self._code.importable():
@@ -179,11 +181,15 @@ class LoadedModel:
             return np.empty(0)
         try:
             data = self._typed(columns)
-            with threadpool_limits(1), self._code.importable():
+            # To look for libraries with threads takes longer than to score a small micro-batch.
+            # All are loaded once a first prediction was made.
+            threads = self._threads or ThreadpoolController()
+            with threads.limit(limits=1), self._code.importable():
                 if self._classifier is not None:
                     raw = self._classifier.predict_proba(data)
                 else:
                     raw = self._model.predict(data)
+            self._threads = self._threads or ThreadpoolController()
         except Exception as error:
             raise ModelRefused(f"it fails: {error!r}") from error
         return probabilities(raw, len(columns))

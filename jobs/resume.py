@@ -43,7 +43,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     """
     kept = f"{checkpoint}/written"
     for name in WRITTEN_TABLES:
-        ensure_table(spark, settings.warehouse, name)
+        ensure_table(settings.warehouse, name)
     if not path_exists(spark, f"{kept}/_SUCCESS"):
         positions = highest_positions(spark, settings).coalesce(1)
         positions.write.mode("overwrite").json(kept)

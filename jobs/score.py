@@ -28,6 +28,7 @@ from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
 from jobs.scoring import ModelVersion
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
+from jobs.worker import settle
 
 log = logging.getLogger("jobs.score")
 
@@ -39,6 +40,7 @@ def remembered(source: Source, settings: Settings, resume: Resume) -> DataFrame:
     open_rows, written, buckets = source.open, resume.written, score.buckets
 
     def parse(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        settle()
         for batch in batches:
             envelopes = behind(open_rows(pa.Table.from_batches([batch])), written)
             parsed = parse_payloads(envelopes, rules)

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,33 +17,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ingest.schema import PAYMENT_FIELDS
-from jobs.blocks import from_block
 from jobs.envelopes import MOMENT
 from jobs.explain import reasons_of
 from jobs.features import FEATURE_NAMES
 from jobs.model import AVAILABLE_INPUTS, LoadedModel, ModelInput, ModelRefused
 from jobs.tables import TRANSACTIONS
+from jobs.task_output import TASK_REPORT, Folders, score_and_write
 from jobs.windows import Floats
+from jobs.worker import settle
 
 log = logging.getLogger("jobs.scoring")
 
 VERSIONS_IN_A_WORKER = 3
-ROWS_AT_ONCE = 10_000
 
 LATER_COLUMNS = ("label", "label_source", "labelled_at")
 """Columns of `transactions` that scoring leaves NULL."""
 
 SCORED = StructType([field for field in TRANSACTIONS if field.name not in LATER_COLUMNS])
 """A payment with its features, its score, and who gave it."""
-
-Address = tuple[str, int]
-"""Source and position."""
 
 _NUMERIC_FIELDS = {field.name for field in PAYMENT_FIELDS if field.type in ("number", "integer")}
 
@@ -103,26 +99,30 @@ class Scorer:
         self._spark = spark
         self._broadcast: tuple[ModelVersion, Broadcast[bytes]] | None = None
 
-    def score(
-        self, blocks: DataFrame, model: ModelVersion, duplicates: Collection[Address] = ()
+    def reports(
+        self, batch: DataFrame, model: ModelVersion, folders: Folders, tells_hits: bool
     ) -> DataFrame:
-        """Payments scored by ``model``: ``SCORED``.
+        """Payments scored by ``model`` and written, by ``jobs.task_output.score_and_write``.
 
         Args:
-            blocks: a column ``payments``, blocks of ``jobs.arrivals.PAYMENTS`` or NULL.
-            duplicates: addresses of payments to leave out.
+            batch: ``jobs.card_memory.OPERATOR_OUTPUT``.
+            folders: of the tables.
+            tells_hits: whether the reports have the hits.
+
+        Returns:
+            ``jobs.task_output.TASK_REPORT``, a row a task.
         """
         archive = self._shared(model)
         key = (model.name, model.version, id(archive))
-        judge = replace(model, archive=b"")
+        known = replace(model, archive=b"")
 
-        def score_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for payments in joined_blocks(batches):
-                loaded = worker_model(key, archive, judge.inputs)
-                rows = without(payments, duplicates)
-                yield from scored(rows, judge, loaded).to_batches(ROWS_AT_ONCE)
+        def judge(payments: pa.Table) -> pa.Table:
+            return scored(payments, known, worker_model(key, archive, known.inputs))
 
-        return blocks.select("payments").mapInArrow(score_blocks, SCORED)
+        def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            return score_and_write(batches, folders, judge, tells_hits)
+
+        return batch.mapInArrow(write, TASK_REPORT)
 
     def _shared(self, model: ModelVersion) -> "Broadcast[bytes]":
         if self._broadcast is None or self._broadcast[0] is not model:
@@ -130,38 +130,6 @@ class Scorer:
                 self._broadcast[1].unpersist()
             self._broadcast = (model, self._spark.sparkContext.broadcast(model.archive))
         return self._broadcast[1]
-
-
-def joined_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The payments in the blocks of the first column, some ten thousand at once: a call of a model
-    has its price.
-    """
-    waiting: list[pa.Table] = []
-    for batch in batches:
-        for block in batch.column(0):
-            if block.is_valid:
-                waiting.append(from_block(block.as_buffer()))
-                if sum(len(rows) for rows in waiting) >= ROWS_AT_ONCE:
-                    yield pa.concat_tables(waiting).combine_chunks()
-                    waiting = []
-    if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
-
-
-def without(payments: pa.Table, addresses: Collection[Address]) -> pa.Table:
-    """The payments but those at ``addresses``."""
-    return payments.filter(pc.invert(_is_at(payments, addresses))) if addresses else payments
-
-
-def only_at(payments: pa.Table, addresses: Collection[Address]) -> pa.Table:
-    """The payments at ``addresses``."""
-    return payments.filter(_is_at(payments, addresses))
-
-
-def _is_at(payments: pa.Table, addresses: Collection[Address]) -> pa.BooleanArray:
-    sources, positions = payments["source"].to_pylist(), payments["position"].to_pylist()
-    found = [address in addresses for address in zip(sources, positions, strict=True)]
-    return pa.array(found, pa.bool_())
 
 
 def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
@@ -248,5 +216,6 @@ def worker_model(
         _loaded[key] = load_archive(archive.value, inputs)
         while len(_loaded) > VERSIONS_IN_A_WORKER:
             _loaded.popitem(last=False)
+        settle(anew=True)
     _loaded.move_to_end(key)
     return _loaded[key]

@@ -1,8 +1,11 @@
 """Every Delta table: its columns, its settings, and how it is made and opened."""
 
-from delta.tables import DeltaTable
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, Schema
+from deltalake.exceptions import CommitFailedError
+from deltalake.schema import StructType as DeltaStruct
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
     BooleanType,
@@ -100,6 +103,9 @@ mail fared: `status` is pending, sent or failed; `message_id` is that of the mai
 WRITTEN_TABLES = ("transactions", "duplicates", "rejected")
 """What the score job fills."""
 
+REMEMBERED_TABLES = ("transactions", "duplicates")
+"""Where the payments are that a card's memory holds."""
+
 _SCHEMAS = {
     "transactions": TRANSACTIONS,
     "rejected": REJECTED,
@@ -107,33 +113,68 @@ _SCHEMAS = {
     "alerts": ALERTS,
 }
 
-_STATISTICS = {
-    "transactions": "event_time,ingested_at",
-    "rejected": "received_at",
-    "duplicates": "event_time,ingested_at",
-    "alerts": "recorded_at",
+STATISTICS = {
+    "transactions": ("event_time", "ingested_at"),
+    "rejected": ("received_at",),
+    "duplicates": ("event_time", "ingested_at"),
+    "alerts": ("recorded_at",),
 }
+"""The columns of each table that a reader can pass over files by; statistics cost at every commit.
+"""
 
 
-def ensure_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> str:
+def arrow_schema(name: str) -> pa.Schema:
+    """The columns of the table ``name`` as Arrow has them."""
+    return to_arrow_schema(_SCHEMAS[name], timezone="UTC")
+
+
+def ensure_table(warehouse: WarehouseSettings, name: str) -> str:
     """Make the table ``name`` where it is missing, add columns that it lacks; return its path."""
     path = warehouse.table(name)
-    schema = _SCHEMAS[name]
-    if not DeltaTable.isDeltaTable(spark, path):
-        _create(spark, path, schema, _STATISTICS[name])
-    present = set(spark.read.format("delta").load(path).columns)
-    added = [field for field in schema.fields if field.name not in present]
-    if added:
-        columns = ", ".join(f"`{field.name}` {field.dataType.simpleString()}" for field in added)
-        spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS ({columns})")
+    schema = Schema.from_arrow(arrow_schema(name))
+    properties = {
+        # A checkpoint holds the whole log: it costs more the larger the table is.
+        "delta.checkpointInterval": "100",
+        "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
+    }
+    table = _made(path, schema, properties)
+    lacking = _lacking(table, schema)
+    if lacking:
+        try:
+            table.alter.add_columns(lacking)
+        except CommitFailedError:  # another job may have added them
+            if _lacking(DeltaTable(path), schema):
+                raise
     return path
 
 
-def _create(spark: SparkSession, path: str, schema: StructType, statistics: str) -> None:
-    builder = DeltaTable.createIfNotExists(spark).location(path).addColumns(schema)
-    # A checkpoint costs a second, every time; statistics cost at every commit.
-    builder = builder.property("delta.checkpointInterval", "100")
-    builder.property("delta.dataSkippingStatsColumns", statistics).execute()
+def _made(path: str, schema: Schema, properties: dict[str, str]) -> DeltaTable:
+    try:
+        return DeltaTable.create(
+            path,
+            schema,
+            mode="ignore",
+            configuration=properties,
+            # A second try would be a second birth of the table that another job has just made.
+            commit_properties=CommitProperties(max_commit_retries=0),
+        )
+    except CommitFailedError:
+        return DeltaTable(path)
+
+
+def _lacking(table: DeltaTable, wanted: Schema) -> list[Field]:
+    present = {field.name: field for field in table.schema().fields}
+    return [field for field in wanted.fields if _is_less(present.get(field.name), field)]
+
+
+def _is_less(present: Field | None, wanted: Field) -> bool:
+    """Whether a column is missing, or a field of it where it is a struct."""
+    if present is None:
+        return True
+    if not isinstance(wanted.type, DeltaStruct) or not isinstance(present.type, DeltaStruct):
+        return False
+    names = {field.name for field in present.type.fields}
+    return any(field.name not in names for field in wanted.type.fields)
 
 
 def read_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> DataFrame:

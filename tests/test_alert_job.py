@@ -64,7 +64,7 @@ def relay(mail_settings):
 @pytest.fixture
 def score(spark, mail_settings):
     """Append a micro-batch of scored payments to `transactions`."""
-    path = ensure_table(spark, mail_settings.warehouse, "transactions")
+    path = ensure_table(mail_settings.warehouse, "transactions")
 
     def run(batch, numbers, score=0.9):
         checked = [check_payment(payment(number)) for number in numbers]

@@ -1,13 +1,11 @@
 import json
 from datetime import UTC, datetime
-from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError
-from pyspark.sql import Row
 
 from ingest.topic import Delivery
-from jobs.hits_topic import HIT_COLUMNS, HitsTopic, hit_json, observe_hits
+from jobs.hits_topic import HIT_COLUMNS, HitsTopic, hit_json
 
 NOON = datetime(2024, 11, 5, 12, tzinfo=UTC)
 
@@ -25,24 +23,8 @@ class Writer:
         return Delivery({0: [0]}, [])
 
 
-def transactions(spark, *rows):
-    """Rows of ``transactions``: trans_num, position, score; a hit from 0.5 on."""
-    return spark.createDataFrame(
-        [
-            dict.fromkeys(HIT_COLUMNS, "x") | {
-                "trans_num": name, "source": "payments/0", "position": position, "reasons": ["why"],
-                "fraud_score": score, "prediction": score >= 0.5, "ingested_at": NOON,
-                "scored_at": NOON, "event_time": NOON,
-            }
-            for name, position, score in rows
-        ]
-    )  # fmt: skip
-
-
-def batch(spark, *positions):
-    return spark.createDataFrame(
-        [Row(source="payments/0", position=position, received_at=NOON) for position in positions]
-    )
+def hits(*found):
+    return [{"trans_num": name, "fraud_score": score, "scored_at": NOON} for name, score in found]
 
 
 def test_a_hit_is_told_whole():
@@ -58,35 +40,21 @@ def test_a_hit_is_told_whole():
     assert json.loads(hit_json({"trans_num": "1"}))["reasons"] == []
 
 
-def observed(*hits):
-    return SimpleNamespace(
-        get={"hits": [Row(trans_num=name, fraud_score=score) for name, score in hits]}
-    )
-
-
-def test_the_first_batch_tells_what_the_table_says_the_next_ones_what_was_scored(spark):
-    writer, table = Writer(), [("old", 1, 0.9), ("a", 2, 0.8), ("b", 3, 0.1)]
-    hits = HitsTopic(writer, lambda: transactions(spark, *table))
-    hits.after_commit(observed(("b", 1.0)), batch(spark, 2, 3))
-    hits.after_commit(observed(("c", 0.7)), batch(spark, 4, 5))
-    hits.after_commit(observed(), batch(spark, 6))
-    assert writer.sent == [[("a", 0.8)], [("c", 0.7)]]
-
-
-def test_what_is_observed_while_rows_are_written_are_the_hits(spark, tmp_path):
-    rows, hits = observe_hits(transactions(spark, ("a", 1, 0.9), ("b", 2, 0.1), ("c", 3, 0.5)))
-    rows.write.parquet(str(tmp_path / "rows"))
-    assert sorted((row["trans_num"], row["reasons"]) for row in hits.get["hits"]) == [
-        ("a", ["why"]), ("c", ["why"]),
-    ]  # fmt: skip
-
-
-def test_hits_that_were_not_taken_fail_the_batch(spark):
+def test_each_hit_is_a_message_with_its_trans_num_as_the_key():
     writer = Writer()
-    hits = HitsTopic(writer, lambda: transactions(spark, ("a", 2, 0.8)))
+    topic = HitsTopic(writer)
+    topic.send(hits(("a", 0.8), ("b", 0.9)))
+    topic.send(hits())
+    topic.send(iter(hits(("c", 0.7))))
+    assert writer.sent == [[("a", 0.8), ("b", 0.9)], [("c", 0.7)]]
+
+
+def test_hits_that_were_not_taken_fail_the_batch():
+    writer = Writer()
+    topic = HitsTopic(writer)
     writer.failing = True
-    with pytest.raises(OSError, match="topic fraud-alerts: 1 of 1 hits not written"):
-        hits.after_commit(observed(), batch(spark, 2))
+    with pytest.raises(OSError, match="topic fraud-alerts: 1 of 2 hits not written"):
+        topic.send(hits(("a", 0.8), ("b", 0.9)))
     writer.failing = False
-    hits.after_commit(observed(), batch(spark, 2))
+    topic.send(hits(("a", 0.8)))
     assert writer.sent == [[("a", 0.8)]]

@@ -6,7 +6,9 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from deltalake import DeltaTable, Schema
 
 import jobs.micro_batch
 import jobs.score
@@ -14,7 +16,7 @@ from conf.settings import Settings
 from jobs.features import FEATURE_NAMES
 from jobs.model import inputs_of
 from jobs.scoring import load_archive
-from jobs.tables import read_table
+from jobs.tables import arrow_schema, read_table
 from tests.conftest import land, payment
 from tests.models import constant_version, forest_version
 
@@ -112,18 +114,19 @@ def test_a_second_run_goes_on_from_where_the_first_stopped(score, table, setting
 @pytest.mark.parametrize("dies_at", ["transactions", "rejected", "the end"])
 def test_a_batch_that_died_appears_once(score, table, settings, monkeypatch, dies_at):
     land(settings.landing.path, 0, [payment(1), "x", payment(2)])
-    write = jobs.micro_batch.append
+    commit = jobs.micro_batch.commit
 
-    def dying(frame, path, application, version):
-        if path.endswith(dies_at):
+    def dying(table, files, query, batch_id):
+        if table.path.endswith(dies_at):
             raise RuntimeError("killed")
-        write(frame, path, application, version)
-        if dies_at == "the end" and path.endswith("rejected"):
+        is_new = commit(table, files, query, batch_id)
+        if dies_at == "the end" and table.path.endswith("rejected"):
             raise RuntimeError("killed")
+        return is_new
 
-    monkeypatch.setattr(jobs.micro_batch, "append", dying)
+    monkeypatch.setattr(jobs.micro_batch, "commit", dying)
     assert score() == 1
-    monkeypatch.setattr(jobs.micro_batch, "append", write)
+    monkeypatch.setattr(jobs.micro_batch, "commit", commit)
     land(settings.landing.path, 10, [payment(2), payment(3)])
     assert score() == 0
     assert ids(table("transactions")) == [1, 2, 3]
@@ -216,9 +219,9 @@ def test_batches_do_not_change_rows(score, spark, settings):
 
 def test_tables_gain_columns_that_they_lack(score, spark, settings):
     path = settings.warehouse.table("transactions")
-    jobs.micro_batch.ensure_table(spark, settings.warehouse, "transactions")
-    spark.sql(f"ALTER TABLE delta.`{path}` SET TBLPROPERTIES ('delta.columnMapping.mode' = 'name')")
-    spark.sql(f"ALTER TABLE delta.`{path}` DROP COLUMNS (label_source, reasons)")
+    lacking = ("label_source", "reasons")
+    present = [field for field in arrow_schema("transactions") if field.name not in lacking]
+    DeltaTable.create(path, Schema.from_arrow(pa.schema(present)))
     land(settings.landing.path, 0, [payment(1)])
     assert score(constant_version("1", 0.75)) == 0
     row = spark.read.format("delta").load(path).select("reasons", "label_source").first()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import mlflow
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 from mlflow.models import Model
@@ -16,13 +17,16 @@ from threadpoolctl import threadpool_limits
 import training.evaluate
 import training.predict
 import training.train
-from conf.settings import TrainSettings, load_settings
+from conf.settings import TrainSettings, WarehouseSettings, load_settings
 from ingest.payment_files import read_payments
 from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments
 from jobs.features import FEATURE_NAMES
+from jobs.table_log import TableLog
+from jobs.tables import ensure_table
 from tests.conftest import PROJECT, payment, save_code_model
 from tests.test_metrics import EVALUATION
+from tests.written_rows import write_file
 from training.fit import TrainingError, fingerprint, train_model
 from training.metrics import evaluation, judged_payments
 from training.pipeline import MODEL_COLUMNS
@@ -357,6 +361,27 @@ def test_predict_with_a_history(prints, registry, files, tmp_path):
     history = read_payments(files[0])
     scores = load_judge(CHAMPION, registry).scores(later.iloc[[7]], history)
     assert told["fraud_score"] == scores[0]
+
+
+def test_predict_takes_the_past_of_the_card_from_the_tables(
+    prints, registry, files, tmp_path, monkeypatch
+):
+    """Also where the payment stands there itself."""
+    warehouse = WarehouseSettings(path=str(tmp_path / "warehouse"), checkpoints="")
+    monkeypatch.setenv("FRAUD_WAREHOUSE__PATH", warehouse.path)
+    later = read_payments(files[1])
+    card = later["cc_num"].value_counts().index[0]
+    rows = later[later["cc_num"] == card].iloc[:9]
+    earlier = pa.Table.from_pandas(
+        rows.assign(source="api", position=range(9), ingested_at=pd.Timestamp.now("UTC")),
+        preserve_index=False,
+    )
+    for table, some in (("transactions", [0, 1, 3, 4, 6, 7, 8]), ("duplicates", [2, 5])):
+        path = ensure_table(warehouse, table)
+        assert TableLog(path).append([write_file(path, earlier.take(some), table)], "test", 0)
+    told = prints(training.predict, "--payment", as_json(rows.iloc[8], tmp_path))
+    assert told["fraud_score"] == load_judge(CHAMPION, registry).scores(rows)[8]
+    assert told["features"]["payment_count_by_card_30d"] == 8
 
 
 def test_predict_reads_standard_input_and_another_version(prints, monkeypatch):

@@ -1,7 +1,8 @@
 """Judge one payment with a registered version: the client to copy.
 
 ``python -m training.predict --config conf/local.toml --payment FILE.json [--history FILE.csv …]``
-(``-`` reads the payment from standard input) prints the verdict as JSON.
+(``-`` reads the payment from standard input) prints the verdict as JSON. What the card did before
+is taken from the tables of the score job; ``--history`` names files instead.
 """
 
 import argparse
@@ -13,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
 
-from conf.settings import settings_from_arguments, stop
+from conf.settings import WarehouseSettings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from ingest.schema import InvalidPayment, check_payment
-from jobs.features import FEATURE_NAMES
+from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
+from jobs.tables import REMEMBERED_TABLES
 from training.versions import Judge, VersionNotFound, load_judge
 
 
@@ -30,13 +35,15 @@ def judge_payment(
 
     Args:
         payment: the fields of ``ingest.schema.PAYMENT_FIELDS``; the truth may be missing.
-        history: payments of the card that arrived before it, as ``read_payments`` returns them.
+        history: payments of the card that arrived before it, as ``read_payments`` or
+            ``past_of_card`` returns them.
 
     Raises:
         ingest.schema.InvalidPayment: the payment does not fit the schema.
         jobs.model.ModelRefused: the model fails on it.
     """
     row = pd.DataFrame([check_payment(payment, optional=(TRUTH,))])
+    row["ingested_at"] = pd.Timestamp.now("UTC")
     inputs = inputs_of(row, history)
     score = float(judge.scores_of(inputs)[0])
     return {
@@ -53,11 +60,33 @@ def judge_payment(
     }
 
 
+def past_of_card(warehouse: WarehouseSettings, card: str, trans_num: str) -> pd.DataFrame | None:
+    """What the tables hold of a card, in the order of arrival: ``FEATURE_INPUTS`` and
+    `ingested_at`; None where they hold nothing.
+
+    Args:
+        card: `cc_num`, as ``check_payment`` returns it.
+        trans_num: the payment to judge, which may be in the tables itself.
+    """
+    columns = [*FEATURE_INPUTS, "source", "position", "ingested_at"]
+    others = (pc.field("cc_num") == card) & (pc.field("trans_num") != trans_num)
+    tables = [
+        DeltaTable(path).to_pyarrow_dataset().to_table(columns, filter=others)
+        for path in map(warehouse.table, REMEMBERED_TABLES)
+        if DeltaTable.is_deltatable(path)
+    ]
+    if not sum(map(len, tables)):
+        return None
+    past = pa.concat_tables(tables).sort_by([("source", "ascending"), ("position", "ascending")])
+    frame: pd.DataFrame = past.to_pandas()
+    return frame
+
+
 def main() -> int:
     """Parse arguments, judge, print."""
     parser = argparse.ArgumentParser(description="Judge one payment.")
     parser.add_argument("--payment", required=True, help="JSON file of one payment, or -")
-    parser.add_argument("--history", nargs="+", help="CSV files of the card's earlier payments")
+    parser.add_argument("--history", nargs="+", help="CSV files of the card's past, not the tables")
     parser.add_argument("--model-uri", help="models:/NAME@ALIAS or models:/NAME/N (the champion)")
     settings, arguments = settings_from_arguments(parser)
     registry = settings.registry
@@ -67,7 +96,12 @@ def main() -> int:
         payment = json.loads(text)
         if not isinstance(payment, dict):
             stop("the payment is no JSON object")
-        history = read_payments(*arguments.history) if arguments.history else None
+        known = check_payment(payment, optional=(TRUTH,))
+        history = (
+            read_payments(*arguments.history)
+            if arguments.history
+            else past_of_card(settings.warehouse, str(known["cc_num"]), str(known["trans_num"]))
+        )
         print(json.dumps(judge_payment(payment, load_judge(uri, registry), history)))
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:
         stop(str(error))
