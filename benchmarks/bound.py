@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from benchmarks.places import FILE_ROWS
 from benchmarks.workload import Workload
 from jobs.arrivals import PAYMENTS
-from jobs.envelopes import MOMENT, open_lines
-from jobs.features import arrays_of_table, compute_features
+from jobs.envelopes import MOMENT, open_files
+from jobs.feature_arrays import arrays_of_table
+from jobs.feature_pass import compute_features
 from jobs.parse import Rules, parse_payloads
-from jobs.scoring import ROWS_AT_ONCE, ModelVersion, load_archive, model_columns_of
+from jobs.scoring import ModelVersion, load_archive, model_columns_of
+from jobs.task_output import ROWS_AT_ONCE
 
 REPEATS = 7
 
@@ -24,7 +27,7 @@ class Bound:
     def __init__(self, workload: Workload, model: ModelVersion, rows: int) -> None:
         pa.set_cpu_count(1)
         self._rows = rows
-        self._lines = _landed(workload.lines(0, rows))
+        self._files = _landed(workload.lines(0, rows))
         self._rules = Rules(max_days_ahead=1.0)
         self._payments = self._parse()
         records, _ = workload.remembered()
@@ -51,7 +54,7 @@ class Bound:
         return found
 
     def _parse(self) -> pa.Table:
-        return parse_payloads(open_lines(self._lines), self._rules)
+        return parse_payloads(open_files(self._files), self._rules)
 
     def _features(self) -> Any:
         arrays = arrays_of_table(self._payments)
@@ -64,10 +67,10 @@ class Bound:
 
 
 def _landed(lines: list[str]) -> pa.Table:
+    starts = range(0, len(lines), FILE_ROWS)
+    files = ["".join(f"{line}\n" for line in lines[start : start + FILE_ROWS]) for start in starts]
+    read_at = pa.repeat(pa.scalar(pd.Timestamp.now("UTC"), MOMENT), len(files))
+    content = pa.array([file.encode() for file in files], pa.binary())
     return pa.table(
-        {
-            "value": pa.array([line.encode() for line in lines], pa.binary()),
-            "file": pa.repeat("payments.jsonl", len(lines)),
-            "read_at": pa.repeat(pa.scalar(pd.Timestamp.now("UTC"), MOMENT), len(lines)),
-        }
+        {"path": ["payments.jsonl"] * len(files), "content": content, "read_at": read_at}
     )

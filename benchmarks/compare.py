@@ -65,7 +65,7 @@ class _Case:
         turns: dict[str, list[Any]] = {system: [] for system in systems}
         processes: dict[str, list[Process]] = {}
         try:
-            warm_up = self._land(max(2, self._batches // 2))
+            warm_up = self._land(2 * self._batches)
             for system in systems:
                 processes[system] = self._start(system)
                 self._turn(processes[system], warm_up)

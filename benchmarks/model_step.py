@@ -18,6 +18,7 @@ from jobs.card_memory import KEYED_BLOCK
 from jobs.resume import Resume
 from jobs.scoring import ModelVersion, Scorer, model_columns_of, worker_model
 from jobs.sources import payment_source
+from jobs.task_output import Folders
 
 REPEATS = 7
 UNSTEADY = 2
@@ -27,7 +28,7 @@ _SCORE = StructType([StructField("fraud_score", DoubleType())])
 class ModelStep:
     """Both ways from the operator's output of one micro-batch on.
 
-    "rows" is the whole step, from blocks to the rows that are stored; "score" is the model alone,
+    "rows" is the whole step, from blocks to the rows in data files; "score" is the model alone,
     where ``spark_udf`` finds its inputs as columns already, and ours opens its blocks.
     """
 
@@ -38,6 +39,7 @@ class ModelStep:
         self._ours = Scorer(self._spark)
         self._theirs = UdfScorer(self._spark, place.registry)
         self._rows = rows
+        self._folders = Folders(str(place.of("step")), str(place.of("step")))
         self._blocks = self._operator_output(place).persist()
         self._payments = decoded(self._blocks).persist()
         found = self._payments.count()
@@ -46,9 +48,10 @@ class ModelStep:
 
     def measured(self) -> dict[str, list[float]]:
         """Microseconds a row, once a repeat; the ways take turns."""
+        step = (self._blocks, self._model, self._folders, False)
         ways: dict[str, Callable[[], DataFrame]] = {
-            "ours, rows": lambda: self._ours.score(self._blocks, self._model),
-            "spark_udf, rows": lambda: self._theirs.score(self._blocks, self._model),
+            "ours, rows": lambda: self._ours.reports(*step),
+            "spark_udf, rows": lambda: self._theirs.reports(*step),
             "ours, score": self._our_score,
             "spark_udf, score": self._their_score,
         }

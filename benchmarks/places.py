@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,15 +82,16 @@ class Place:
         """Empty the folder and write the past."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.past.mkdir(parents=True)
-        for bucket, chunk in workload.past(self.buckets):
+        for key, chunks in groupby(workload.past(self.buckets), key=lambda item: item[0]):
+            blocks = [chunk.to_bytes() for _, chunk in chunks]
             table = pa.table(
                 {
-                    "bucket": pa.array([bucket], pa.int32()),
-                    "block": pa.array([chunk.to_bytes()], pa.binary()),
+                    "bucket": pa.array([key] * len(blocks), pa.int32()),
+                    "block": pa.array(blocks, pa.binary()),
                 }
             )
             # Random numbers and times: there is little to compress, and no need to.
-            pq.write_table(table, self.past / f"{bucket:+06d}.parquet", compression="none")
+            pq.write_table(table, self.past / f"{key:+06d}.parquet", compression="none")
 
     def land(self, workload: Workload, first: int, rows: int) -> list[str]:
         """Land ``rows`` payments from position ``first`` on, in files of ``FILE_ROWS``, and beside
@@ -100,7 +102,7 @@ class Place:
         for start in range(first, first + rows, FILE_ROWS):
             lines = workload.lines(start, FILE_ROWS)
             names.append(landing.land(lines, start))
-            process = workload.buckets_of(start, FILE_ROWS, self.buckets) % CORES
+            process = workload.places_of(start, FILE_ROWS, self.buckets) % CORES
             for number in range(CORES):
                 share = self.shares(number)
                 share.mkdir(exist_ok=True)

@@ -23,13 +23,16 @@ from benchmarks.plan import CORES
 from benchmarks.score_job import Turn
 from ingest.schema import PAYMENT_FIELDS
 from jobs.bucket import EMPTY, Bucket, Chunk
+from jobs.bucket_keys import card_keys
 from jobs.envelopes import MOMENT
-from jobs.features import arrays_of_table, compute_features, text_hash
+from jobs.feature_arrays import arrays_of_table, text_hash
+from jobs.feature_pass import compute_features
 from jobs.first_arrival import Identifiers
 from jobs.history import Records, forget
 from jobs.parse import PAYMENT_COLUMNS
-from jobs.scoring import LATER_COLUMNS, ROWS_AT_ONCE, ModelVersion, load_archive, scored
+from jobs.scoring import LATER_COLUMNS, ModelVersion, load_archive, scored
 from jobs.tables import TRANSACTIONS
+from jobs.task_output import ROWS_AT_ONCE
 
 _ENVELOPE = pa.schema(
     {
@@ -82,9 +85,8 @@ class Memory:
         features, records = compute_features(arrays, history)
         self._bucket.add("recent", Chunk(records, Identifiers.empty()))
         if len(self._bucket.recent) * _BASE_SHARE > len(self._bucket.base):
-            joined = Records.join([self._bucket.base.records, self._bucket.recent.records])
-            today = int(records.day.max(initial=0))
-            kept = forget(joined.in_order(), today)
+            merged = self._bucket.base.records.merged(self._bucket.recent.records.in_order())
+            kept = forget(merged, int(records.day.max(initial=0)))
             self._bucket = Bucket(["base"], Chunk(kept, Identifiers.empty()))
         return features
 
@@ -104,9 +106,10 @@ class PlainConsumer:
         pa.set_io_thread_count(1)
         self._folder = place.shares(process)
         self._files_a_batch = max(1, rows // FILE_ROWS)
-        buckets = range(process, place.buckets, CORES)
-        paths = [place.past / f"{bucket:+06d}.parquet" for bucket in buckets]
-        blocks = [pq.read_table(path)["block"][0].as_py() for path in paths if path.exists()]
+        keys = card_keys(place.buckets)[process::CORES]
+        paths = [place.past / f"{key:+06d}.parquet" for key in keys.tolist()]
+        tables = [pq.read_table(path) for path in paths if path.exists()]
+        blocks = [block.as_py() for table in tables for block in table["block"]]
         self._memory = Memory([Chunk.from_bytes(block) for block in blocks])
         self._model = model
         self._loaded = load_archive(model.archive, model.inputs)

@@ -23,7 +23,7 @@ from jobs.resume import Resume
 from jobs.scoring import ModelVersion, Scorer
 from jobs.sources import payment_source
 from jobs.spark import spark_session
-from jobs.tables import append
+from jobs.task_output import collect_reports
 
 Turn = list[dict[str, Any]]
 """Micro-batches of a system: `rows`, `seconds`, and of ours `parts` (seconds by name)."""
@@ -100,7 +100,7 @@ class ScoreJob:
         told = [json.loads(progress.json) for progress in query.recentProgress]
         progress = [batch for batch in told if batch["numInputRows"]]
         parts = self._parts.taken()
-        turn = [_measured(batch, parts.get(batch["batchId"], {})) for batch in progress]
+        turn = [_measured(batch, parts[batch["batchId"]]) for batch in progress]
         rows = sum(batch["rows"] for batch in turn)
         if rows != len(names) * FILE_ROWS:
             raise RuntimeError(f"{rows} rows in {len(names)} files of {FILE_ROWS}")
@@ -115,7 +115,7 @@ def _measured(progress: dict[str, Any], parts: dict[str, float]) -> dict[str, An
     milliseconds = progress["durationMs"]
     seconds = {name: value / 1000 for name, value in milliseconds.items()}
     return {
-        "rows": progress["numInputRows"],
+        "rows": int(parts.pop("rows")),
         "seconds": seconds.pop("triggerExecution"),
         "parts": seconds | parts,
     }
@@ -123,34 +123,34 @@ def _measured(progress: dict[str, Any], parts: dict[str, float]) -> dict[str, An
 
 @dataclass
 class _Parts:
-    """Times inside of foreachBatch: parse, shuffle and state run where the rows are counted first;
-    model and Delta where they are appended.
+    """Times inside of foreachBatch: the one action, in which everything runs up to the data files,
+    and the commits to Delta.
     """
 
     _seconds: dict[int, dict[str, float]] = field(default_factory=dict)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Watch ``jobs.score`` meanwhile."""
-        batch: list[int] = []
-        count = jobs.micro_batch.count_kinds
+        """Watch ``jobs.micro_batch`` meanwhile."""
+        action: dict[str, float] = {}
+        commit = jobs.micro_batch.commit
 
-        def timed_count(frame: Any) -> Any:
+        def timed_collect(reports: Any) -> Any:
             started = time.perf_counter()
-            counts = count(frame)
-            batch.append(round((time.perf_counter() - started) * 1e6))
-            return counts
+            collected = collect_reports(reports)
+            action.update(tasks=time.perf_counter() - started, rows=collected.received)
+            return collected
 
-        def timed_append(frame: Any, path: str, application: str, version: int) -> None:
+        def timed_commit(table: Any, files: Any, query: str, batch_id: int) -> bool:
             started = time.perf_counter()
-            append(frame, path, application, version)
-            spent = self._seconds.setdefault(version, {"model, Delta": 0.0})
-            spent["model, Delta"] += time.perf_counter() - started
-            spent["parse, state"] = batch[-1] / 1e6
+            is_new = commit(table, files, query, batch_id)
+            spent = self._seconds.setdefault(batch_id, {**action, "commits": 0.0})
+            spent["commits"] += time.perf_counter() - started
+            return is_new
 
         with (
-            mock.patch.object(jobs.micro_batch, "append", timed_append),
-            mock.patch.object(jobs.micro_batch, "count_kinds", timed_count),
+            mock.patch.object(jobs.micro_batch, "collect_reports", timed_collect),
+            mock.patch.object(jobs.micro_batch, "commit", timed_commit),
         ):
             yield
 

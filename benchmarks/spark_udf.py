@@ -1,6 +1,6 @@
 """The competitor in Spark: ``mlflow.pyfunc.spark_udf`` in place of our scoring, else the same."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from pyspark.sql.types import StructType
 from benchmarks.trained import model_uri
 from jobs.blocks import from_block
 from jobs.features import FEATURE_NAMES
-from jobs.scoring import SCORED, Address, ModelVersion, without
+from jobs.scoring import SCORED, ModelVersion
+from jobs.task_output import TASK_REPORT, Folders, gathered, report_of
 
 _ADDED = ("scored_at", "fraud_score", "prediction", "threshold", "model_name", "model_version")
 
@@ -29,11 +30,24 @@ class UdfScorer:
             spark, model_uri(registry), result_type="double", env_manager="local"
         )
 
-    def score(
-        self, blocks: DataFrame, model: ModelVersion, duplicates: Collection[Address] = ()
+    def reports(
+        self, batch: DataFrame, model: ModelVersion, folders: Folders, tells_hits: bool
     ) -> DataFrame:
-        """Payments scored: ``SCORED``."""
-        return self.scored(decoded(blocks, duplicates), model)
+        """Payments scored and written. What a micro-batch holds beside valid payments is left out:
+        the benchmark has none.
+        """
+
+        def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            with folders.writer("transactions") as writer:
+                count = 0
+                for rows in gathered(pa.Table.from_batches([batch]) for batch in batches):
+                    writer.write(rows)
+                    count += len(rows)
+                counts = {"received": count, "valid": count, "invalid": 0}
+                files = {"transactions": writer.finished()}
+            yield report_of(counts, files, [], [])
+
+        return self.scored(decoded(batch), model).mapInArrow(write, TASK_REPORT)
 
     def scored(self, payments: DataFrame, model: ModelVersion) -> DataFrame:
         """``DECODED`` with the scores: ``SCORED``."""
@@ -61,14 +75,14 @@ class UdfScorer:
         return 1.0 - self._udf(F.struct(*inputs))
 
 
-def decoded(blocks: DataFrame, duplicates: Collection[Address] = ()) -> DataFrame:
+def decoded(blocks: DataFrame) -> DataFrame:
     """Blocks of payments as rows: ``DECODED``."""
 
     def open_blocks(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for block in batch.column(0):
                 if block.is_valid:
-                    rows = without(from_block(block.as_buffer()), duplicates)
+                    rows = from_block(block.as_buffer())
                     yield from _with_features(rows).to_batches()
 
     return blocks.select("payments").mapInArrow(open_blocks, DECODED)

@@ -16,6 +16,7 @@ from jobs.scoring import ModelVersion
 from training.fit import fingerprint, train_model
 from training.registry import register
 
+_FEATURE_MODULES = ("features", "feature_arrays", "feature_pass", "history", "windows")
 CARDS, PAYMENTS_A_DAY = 500, 1_100
 THRESHOLD = 0.5  # one in a hundred of the benchmark's payments is a hit at 10,000 cards
 
@@ -42,7 +43,7 @@ def trained_version(registry: Path, rows: int) -> ModelVersion:
 def fingerprint_of_training() -> str:
     """Changes with the code that a model comes from."""
     sources = [*PROJECT.glob("training/*.py"), *PROJECT.glob("ingest/synthetic*.py")]
-    sources += [PROJECT / "jobs" / f"{name}.py" for name in ("features", "history", "windows")]
+    sources += [PROJECT / "jobs" / f"{name}.py" for name in _FEATURE_MODULES]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources)))
     return digest.hexdigest()[:10]
 

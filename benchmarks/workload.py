@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from ingest.synthetic_habits import HABITS, scaled_amounts
 from ingest.synthetic_population import MERCHANTS_PER_CATEGORY, Population, make_population
-from jobs.arrivals import card_bucket, identifier_bucket
+from jobs.arrivals import card_bucket, identifier_bucket, in_parts, place_of
 from jobs.bucket import Chunk
-from jobs.features import text_hash
+from jobs.feature_arrays import text_hash
 from jobs.first_arrival import Identifiers
 from jobs.history import Integers, Records
 
@@ -80,15 +80,17 @@ class Workload:
             object.__setattr__(self, name, value)
 
     def past(self, buckets: int) -> Iterator[tuple[int, Chunk]]:
-        """What a new checkpoint is to remember: the key of the state (``jobs.arrivals``) and its
-        chunk. The identifiers are random: no payment that follows has one of them.
+        """What a new checkpoint is to remember: keys of the state (``jobs.arrivals``) and chunks of
+        theirs. The identifiers are random: no payment that follows has one of them.
         """
         records, identifiers = self.remembered()
         keys = card_bucket(records.card, buckets)
         for bucket, places in _places(keys):
-            yield bucket, Chunk(records.take(places), identifiers.take(places))
+            chunk = Chunk(records.take(places), identifiers.take(places))
+            yield from ((bucket, part) for part in in_parts(chunk, records.card[places]))
         for bucket, places in _places(identifier_bucket(identifiers.high, buckets)):
-            yield bucket, Chunk(Records.empty(), identifiers.take(places))
+            chunk = Chunk(Records.empty(), identifiers.take(places))
+            yield from ((bucket, part) for part in in_parts(chunk, chunk.identifiers.high))
 
     def remembered(self) -> tuple[Records, Identifiers]:
         """The past, in order of arrival."""
@@ -184,9 +186,9 @@ class Workload:
             )
         ]
 
-    def buckets_of(self, first: int, count: int, buckets: int) -> Integers:
-        """The bucket of the card of each payment at the positions from ``first`` on."""
-        return card_bucket(self.hashes[self.drawn(first, count).card], buckets)
+    def places_of(self, first: int, count: int, buckets: int) -> Integers:
+        """The number of the bucket of each payment's card, at the positions from ``first`` on."""
+        return place_of(self.hashes[self.drawn(first, count).card], buckets)
 
 
 def _places(keys: Integers) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
