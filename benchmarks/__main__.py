@@ -72,11 +72,11 @@ def measure(plan: Plan, results: Results, parts: list[str]) -> None:
     """Measure the parts that this run has not measured."""
     registry = plan.folder / f"registry-{fingerprint_of_training()}"
     place = Place(plan.folder, registry, settings_for(plan.folder, registry).score.buckets)
-    if systems := [part for part in parts if part in SYSTEMS]:
-        compare(plan, results, systems, place)
     for part, measure_part in _OTHERS.items():
         if part in parts:
             measure_part(plan, results, place)
+    if systems := [part for part in parts if part in SYSTEMS]:
+        compare(plan, results, systems, place)
 
 
 def measure_bound(plan: Plan, results: Results, place: Place) -> None:

@@ -20,7 +20,8 @@ NAMES = {
 }
 _WHAT = f"""\
 Payments a second, median of the turns (least to most). All systems work on the same files, with the
-same features and the same model, in turns. A turn's first two micro-batches do not count. The
+same features and the same model, in turns, each after a turn twice as long that does not count, as
+do not the first two micro-batches of every turn. The
 score job runs in Spark `local[{CORES}]`; the plain consumer is {CORES} Python processes, each with
 the lines of its own cards in files of its own, Arrow reading them without any check, and state in
 NumPy arrays.
@@ -100,8 +101,8 @@ def _throughput(plan: Plan, results: Results) -> Table:
 
 
 _PARTS = """\
-Median seconds of a steady micro-batch. "parse, state" is the first action in `foreachBatch`:
-reading, parsing, the shuffle, features and state; "model, Delta" the second one. The others are
+Median seconds of a steady micro-batch. "tasks" is the one action in `foreachBatch`: reading, parsing,
+the shuffle, features, state, model and data files; "commits" are those to Delta. The others are
 Spark's own names (`addBatch` holds both).
 """
 
@@ -118,7 +119,7 @@ def _parts(plan: Plan, results: Results) -> Table:
 
 _STEP = """\
 Microseconds a payment, on all cores, over the same cached payments. "rows": from the operator's
-blocks to the rows that are stored; "score": the model alone, where `spark_udf` finds its inputs as
+blocks to the rows in data files; "score": the model alone, where `spark_udf` finds its inputs as
 columns already and ours opens its blocks.
 """
 
@@ -167,8 +168,9 @@ def _growth(results: Results) -> Table:
 
 
 _DELAY = """\
-Seconds from the landing of a payment's file to the commit that holds the payment, and to the
-message of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate.
+Seconds from a payment's message on the topic `payments` to the commit that holds the payment, and to
+the message of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate, broker and
+sender on the same cores.
 """
 
 
