@@ -101,9 +101,9 @@ def _throughput(plan: Plan, results: Results) -> Table:
 
 
 _PARTS = """\
-Median seconds of a steady micro-batch. "tasks" is the one action in `foreachBatch`: reading, parsing,
-the shuffle, features, state, model and data files; "commits" are those to Delta. The others are
-Spark's own names (`addBatch` holds both).
+Median seconds of a steady micro-batch. "tasks" is the one action in `foreachBatch`: reading,
+parsing, the shuffle, features, state, model and data files; "commits" are those to Delta. The
+others are Spark's own names (`addBatch` holds both).
 """
 
 
@@ -168,9 +168,9 @@ def _growth(results: Results) -> Table:
 
 
 _DELAY = """\
-Seconds from a payment's message on the topic `payments` to the commit that holds the payment, and to
-the message of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate, broker and
-sender on the same cores.
+Seconds from a payment's message on the topic `payments` to the commit that holds the payment, and
+to the message of a hit on the topic `fraud-alerts`; the query's own trigger, steady rate, broker
+and sender on the same cores.
 """
 
 
