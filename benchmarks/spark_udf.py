@@ -16,7 +16,10 @@ from jobs.features import FEATURE_NAMES
 from jobs.scoring import SCORED, ModelVersion
 from jobs.task_output import TASK_REPORT, Folders, gathered, report_of
 
-_ADDED = ("scored_at", "fraud_score", "prediction", "threshold", "model_name", "model_version")
+_ADDED = (
+    *("scored_at", "fraud_score", "prediction", "threshold", "model_name", "model_version"),
+    "reasons",
+)
 
 DECODED = StructType([field for field in SCORED if field.name not in _ADDED])
 """A payment with its features, as Spark's own columns."""
@@ -59,6 +62,8 @@ class UdfScorer:
                 "threshold": F.lit(model.threshold),
                 "model_name": F.lit(model.name),
                 "model_version": F.lit(model.version),
+                # It gives none, which saves it a call of the model on the hits.
+                "reasons": F.lit(None).cast(SCORED["reasons"].dataType),
             }
         )
         is_hit = F.col("fraud_score") >= F.col("threshold")
