@@ -103,7 +103,8 @@ def _throughput(plan: Plan, results: Results) -> Table:
 _PARTS = """\
 Median seconds of a steady micro-batch. "tasks" is the one action in `foreachBatch`: reading,
 parsing, the shuffle, features, state, model and data files; "commits" are those to Delta. The
-others are Spark's own names (`addBatch` holds both).
+others are Spark's own names (`addBatch` holds both). "CPU" is that of all cores, the mean over a
+whole turn.
 """
 
 

@@ -15,6 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 import jobs.micro_batch
 import jobs.score
+from benchmarks.cpu import cpu_seconds
 from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
 from conf.settings import KafkaSettings
@@ -90,9 +91,12 @@ class ScoreJob:
 
     def turn(self, names: list[str]) -> Turn:
         """Work through what has landed since the last turn: the files ``names``."""
+        before = cpu_seconds()
         with self._parts.watched():
             query = self.query(availableNow=True)
             query.awaitTermination()
+        after = cpu_seconds()
+        spent = {f"CPU of {name}": after[name] - before.get(name, 0.0) for name in after}
         error = query.exception()
         if error is not None:
             raise error
@@ -100,7 +104,8 @@ class ScoreJob:
         told = [json.loads(progress.json) for progress in query.recentProgress]
         progress = [batch for batch in told if batch["numInputRows"]]
         parts = self._parts.taken()
-        turn = [_measured(batch, parts[batch["batchId"]]) for batch in progress]
+        each = {name: value / len(progress) for name, value in spent.items()}
+        turn = [_measured(batch, parts[batch["batchId"]] | each) for batch in progress]
         rows = sum(batch["rows"] for batch in turn)
         if rows != len(names) * FILE_ROWS:
             raise RuntimeError(f"{rows} rows in {len(names)} files of {FILE_ROWS}")
