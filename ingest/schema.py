@@ -209,7 +209,7 @@ def _number(field: PaymentField, raw: Any) -> float | int | None:
         return None
     if field.type == "integer":
         return int(raw) if raw == int(raw) else None
-    return float(raw)
+    return float(raw) + 0.0  # -0 becomes 0
 
 
 def _date(text: str) -> date | None:

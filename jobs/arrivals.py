@@ -20,11 +20,15 @@ from jobs.bucket_keys import card_keys, identifier_keys
 from jobs.feature_arrays import arrays_of_table, records_of, text_hash
 from jobs.feature_pass import compute_features
 from jobs.features import FEATURE_NAMES
-from jobs.first_arrival import Identifiers, first_card_in, first_of
+from jobs.first_arrival import Identifiers, first_of, taken_among
 from jobs.history import Integers, Records
 from jobs.parse import PARSED
 
-ADDRESSES = pa.schema([PARSED.field("source"), PARSED.field("position")])
+DUPLICATES = pa.schema(
+    [PARSED.field("source"), PARSED.field("position"), ("high", pa.int64()), ("low", pa.int64())]
+)
+"""Where a payment came from, and the hashes of its `trans_num` (``jobs.first_arrival``): a source
+that gives a position twice does not take one payment for another."""
 
 PAYMENTS = pa.schema(
     [field for field in PARSED if field.name not in ("payload", "reason")]
@@ -57,7 +61,7 @@ def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, byte
     keys = np.where(is_valid, identity["card"], identity["high"])
     for bucket, rows in split(marked, card_bucket(keys, buckets)):
         yield bucket, to_block(rows)
-    thin = marked.select([*ADDRESSES.names, "received_at", "high", "low"])
+    thin = marked.select([*DUPLICATES.names, "received_at"])
     named = is_valid & identity["has_identity"]
     keys = identifier_bucket(identity["high"][named], buckets)
     for bucket, rows in split(thin.filter(pa.array(named)), keys):
@@ -83,7 +87,7 @@ def place_of(hashes: Integers, buckets: int) -> Integers:
 def _identities(parsed: pa.Table, is_valid: npt.NDArray[np.bool_]) -> dict[str, Any]:
     """The hashes of each row. A rejected payload with a `trans_num` is identified by itself."""
     names = pc.if_else(pa.array(is_valid), parsed["trans_num"], parsed["payload"])
-    return identity_hashes(_objects(names), _objects(parsed["cc_num"])) | {
+    return identity_hashes(as_objects(names), as_objects(parsed["cc_num"])) | {
         "has_identity": pc.is_valid(parsed["trans_num"]).to_numpy()
     }
 
@@ -97,7 +101,8 @@ def identity_hashes(
     return {"high": text_hash(names), "low": low, "card": card}
 
 
-def _objects(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+def as_objects(column: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+    """Texts as Python's, what is missing as None."""
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype=object)
 
 
@@ -143,11 +148,12 @@ def judge_identifiers(
     known, elsewhere = bucket.seen(identifiers, horizon_seconds)
     # As its card's bucket has it: that one passes over what is served again, so it is named once.
     is_first = first_of(identifiers, known, horizon_seconds)
-    is_taken = is_first & (elsewhere | ~first_card_in(identifiers))
+    is_taken = is_first & elsewhere
+    is_taken[is_first] |= taken_among(identifiers.take(is_first), horizon_seconds)
     chunk = Chunk(Records.empty(), identifiers.take(is_first))
     if not is_taken.any():
         return {}, chunk
-    taken = arrived.select(ADDRESSES.names).filter(pa.array(is_taken))
+    taken = arrived.select(DUPLICATES.names).filter(pa.array(is_taken))
     return {"received": 0, "valid": 0, "invalid": 0, "duplicates": to_block(taken)}, chunk
 
 

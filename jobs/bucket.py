@@ -19,7 +19,10 @@ from jobs.history import Integers, Records, forget
 
 MOST_CHUNKS = 24
 _SMALLEST_BASE = 4096
-_DAYS_OF_DOUBT = 3  # how far a clock that is set back may lag behind
+DAYS_OF_DOUBT = 14
+"""How far receipts may lag behind the newest of their bucket, because a source lags or a clock was
+set back: what a payment within it still sees is not forgotten."""
+
 PIECE_BYTES = 4 << 20
 """The largest value in the state."""
 
@@ -207,7 +210,7 @@ def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bo
 
 def _merged(bucket: Bucket, horizon_seconds: int) -> Chunk:
     identifiers = Identifiers.join([bucket.base.identifiers, bucket.recent.identifiers]).sorted()
-    newest = int(identifiers.arrived_at.max(initial=0)) - _DAYS_OF_DOUBT * 86_400
+    newest = int(identifiers.arrived_at.max(initial=0)) - DAYS_OF_DOUBT * 86_400
     records = bucket.base.records.merged(bucket.recent.records.in_order())
-    today = int(records.day.max(initial=0)) - _DAYS_OF_DOUBT
+    today = int(records.day.max(initial=0)) - DAYS_OF_DOUBT
     return Chunk(forget(records, today), identifiers.since(newest - horizon_seconds))

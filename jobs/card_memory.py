@@ -45,7 +45,7 @@ OPERATOR_OUTPUT = StructType(
 )
 """A bucket's part of a micro-batch: how many rows it received, how many of them are valid and
 invalid payments that arrive for the first time, and those as blocks (NULL where there are none):
-``jobs.arrivals.PAYMENTS`` and ``REJECTED``. ``duplicates`` are the ``ADDRESSES`` of payments whose
+``jobs.arrivals.PAYMENTS`` and ``REJECTED``. ``duplicates`` are ``DUPLICATES``: payments whose
 `trans_num` another card used before."""
 
 

@@ -3,6 +3,7 @@
 import inspect
 from pathlib import Path
 
+from jobs.bucket import DAYS_OF_DOUBT
 from jobs.features import FEATURES, NO_WINDOW
 from jobs.history import MOST_DAYS, MOST_PAYMENTS
 
@@ -14,9 +15,10 @@ Made from the definitions in [jobs/features.py](../jobs/features.py) by
 `python -m jobs.describe_features`; do not edit. The score job and training call the same functions.
 
 Every feature is a `double`. A payment's history is what **arrived before it on the same card with
-an event time not later than its own**: of that the latest {MOST_PAYMENTS:,} payments by event time,
-and of that what arrived at most {MOST_DAYS} days before it. Where a window is empty, counts and
-sums are 0 and everything else is missing (NaN).
+an event time not later than its own**, and is still remembered: a card's memory holds what arrived
+at most {MOST_DAYS} days before (by the calendar, UTC), and of that the latest {MOST_PAYMENTS:,}
+payments by event time. Where a window is empty, counts and sums are 0 and everything else is
+missing (NaN).
 
 - **Two payments in the same second** (or millisecond): what arrived first is history of the other.
 - **A duplicate** (a `trans_num` that was seen before) is no payment: it has no row and is in
@@ -25,9 +27,12 @@ sums are 0 and everything else is missing (NaN).
 - **A late payment** sees what its event time lets it see; payments that were scored before it came
   keep their features.
 - **A clock that jumps back or ahead** spoils nothing beyond the payments that it dates: a payment
-  dated in the future is history only for payments dated later still.
-- **A card with more than {MOST_PAYMENTS:,} payments in a window** counts and adds up the latest
-  {MOST_PAYMENTS:,}.
+  dated in the future is history only for payments dated later still. (On a card with more than
+  {MOST_PAYMENTS:,} payments it takes a place in the memory, though.)
+- **A card with more than {MOST_PAYMENTS:,} payments in a window** counts and adds up those of the
+  latest {MOST_PAYMENTS:,} that are not later than the payment.
+- **Sources that lag**: what arrives (`received_at`) up to {DAYS_OF_DOUBT} days later in one source
+  than in another finds its card's history whole; of what lags more, some may be forgotten.
 - A window of 24 h holds event times in (t - 24 h, t], the payment itself left out; days begin at
   midnight, UTC.
 """

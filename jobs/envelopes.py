@@ -30,6 +30,7 @@ ENVELOPES = pa.schema(
 )
 """Where a payload came from, in which order, when; `encoding` is text, base64 or none."""
 
+_EARLIEST_RECEIPT = pa.scalar(0, MOMENT)
 _NOT_JSON = re.compile(rb"[:,\[\s-]Inf|-NaN")  # numbers to Arrow, not to JSON in Python
 _LANDED = ENVELOPES.set(2, pa.field("received_at", pa.string()))
 
@@ -52,7 +53,7 @@ def open_files(files: pa.Table) -> pa.Table:
     Returns:
         ``ENVELOPES``, in any order. A line that is no envelope becomes the payload itself (base64
         where it is no UTF-8); its source is ``file:<name>``, its position a hash of the line. A
-        time of receipt that is yet to come becomes ``read_at``.
+        time of receipt that is yet to come, or before 1970, becomes ``read_at``.
     """
     opened = [ENVELOPES.empty_table()]
     for path, content, read_at in zip(*files.select(list(FILES)).columns, strict=True):
@@ -173,9 +174,10 @@ def _others(places: pa.Array, n: int) -> pa.Array:
 
 
 def _received_by(envelopes: pa.Table, read_at: pa.Array) -> pa.Table:
+    """With ``read_at`` for a time of receipt that cannot be: one to come, or before 1970."""
     told, latest = envelopes["received_at"].combine_chunks(), read_at.cast(MOMENT)
-    received_at = pc.if_else(pc.greater(told, latest), latest, told)
-    return envelopes.set_column(2, "received_at", received_at)
+    can_be = pc.and_(pc.less_equal(told, latest), pc.greater_equal(told, _EARLIEST_RECEIPT))
+    return envelopes.set_column(2, "received_at", pc.if_else(can_be, told, latest))
 
 
 def _texts(values: pa.ChunkedArray) -> tuple[pa.StringArray, pa.BooleanArray]:

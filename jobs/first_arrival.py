@@ -89,7 +89,20 @@ def _first_one_by_one(new: Identifiers, known: Marks, horizon_seconds: int) -> M
     return is_first
 
 
-def first_card_in(new: Identifiers) -> Marks:
-    """Which have the ``low`` of the first new one with the same ``high``."""
-    lows = pd.Series(new.low).groupby(new.high).transform("first")
-    return np.asarray(lows.to_numpy() == new.low)
+def taken_among(new: Identifiers, horizon_seconds: int) -> Marks:
+    """Which of the new ones, in order of arrival, share ``high`` with another ``low`` that came
+    before them, not more than ``horizon_seconds``.
+    """
+    is_taken = np.zeros(len(new), np.bool_)
+    cards = pd.Series(new.low).groupby(new.high)
+    # Rarely any: a trans_num belongs to one card.
+    shared = np.flatnonzero(cards.transform("nunique").to_numpy() > 1)
+    last: dict[int, dict[int, int]] = {}
+    for place in shared.tolist():
+        low, now = int(new.low[place]), int(new.arrived_at[place])
+        used = last.setdefault(int(new.high[place]), {})
+        is_taken[place] = any(
+            other != low and now - moment <= horizon_seconds for other, moment in used.items()
+        )
+        used[low] = now
+    return is_taken

@@ -19,6 +19,7 @@ _FEWEST = 64  # a block as small as this is not cut any further
 
 _DOUBTFUL = r"\n|[:,\[\s-]Inf|-NaN"  # Arrow reads Inf and -NaN as numbers; JSON in Python does not
 _LONGEST_NUMBER = 4300  # digits of a whole number that Python reads
+_DEEPEST = 500
 _LONG_NUMBER = r"[0-9]{1000}"
 
 
@@ -43,6 +44,9 @@ def read_objects(
     is_likely = pc.and_(is_likely, pc.invert(pc.match_substring_regex(texts, _DOUBTFUL)))
     if pc.any(pc.greater(pc.binary_length(texts), _LONGEST_NUMBER)).as_py():
         is_likely = pc.and_(is_likely, pc.invert(pc.match_substring_regex(texts, _LONG_NUMBER)))
+        # Python reads less deep.
+        opened = pc.add(pc.count_substring(texts, "["), pc.count_substring(texts, "{"))
+        is_likely = pc.and_(is_likely, pc.less(opened, _DEEPEST))
     likely = np.flatnonzero(is_likely.to_numpy(zero_copy_only=False))
     pending = [likely] if len(likely) else []
     while pending:

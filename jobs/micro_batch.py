@@ -22,8 +22,9 @@ from jobs.task_output import (
     BatchReport,
     Folders,
     addresses_of,
+    are_duplicates,
+    at_addresses,
     collect_reports,
-    marks_of,
 )
 
 log = logging.getLogger("jobs.score")
@@ -87,12 +88,12 @@ class BatchWriter:
         """Move the payments whose `trans_num` another card used before to `duplicates`: the buckets
         of identifiers tell of them, when their rows may be written already.
         """
-        folder, addresses = self._folders.transactions, report.duplicates
+        folder = self._folders.transactions
         kept: list[DataFile] = []
         taken: list[pa.Table] = []
         for file in report.files.get("transactions", []):
             rows = read_file(folder, file.name)
-            is_duplicate = marks_of(rows, addresses)
+            is_duplicate = are_duplicates(rows, report.duplicates)
             if not pc.any(is_duplicate).as_py():
                 kept.append(file)
                 continue
@@ -102,7 +103,7 @@ class BatchWriter:
         duplicates = self._file_of("duplicates", pa.concat_tables(taken)) if taken else []
         hits = report.hits
         if hits is not None:
-            hits = hits.filter(pc.invert(marks_of(hits, addresses)))
+            hits = hits.filter(pc.invert(are_duplicates(hits, report.duplicates)))
         files = {**report.files, "transactions": kept, "duplicates": duplicates}
         return replace(report, files=files, hits=hits)
 
@@ -124,7 +125,7 @@ class BatchWriter:
             .to_pyarrow_dataset()
             .to_table(columns=list(HIT_COLUMNS_AT), filter=since & pc.field("prediction"))
         )
-        return rows.filter(marks_of(rows, frozenset(addresses_of(payments))))
+        return rows.filter(at_addresses(rows, frozenset(addresses_of(payments))))
 
 
 def commit(table: TableLog, files: Sequence[DataFile], query: str, batch_id: int) -> bool:

@@ -140,7 +140,9 @@ def _typed(field: PaymentField, column: pa.Array) -> tuple[pa.Array, pa.Array]:
                 pc.greater_equal(column, field.minimum), pc.less_equal(column, field.maximum)
             )
             if field.type == "number":
-                return column, fits
+                return pc.add(column, 0.0), fits  # -0 becomes 0
+            # A larger number may have been rounded to the greatest.
+            fits = pc.and_(fits, pc.less(column, field.maximum))
             fits = pc.and_(fits, pc.equal(column, pc.floor(column)))
             whole = pc.if_else(fits, column, pa.scalar(None, pa.float64()))
             return whole.cast(pa.int64()), fits

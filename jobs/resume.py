@@ -12,11 +12,13 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from conf.settings import Settings
 from jobs.envelopes import FOREIGN_SOURCE
-from jobs.spark import path_exists
+from jobs.spark import make_folder, names_in, path_exists
 from jobs.tables import WRITTEN_TABLES, ensure_table, read_table
 from jobs.warm_start import past_chunks
 
 LAST_POSITION = 2**63 - 1
+_LOWEST = -(2**63)
+_LAYOUT = 2  # of the state: changes with jobs.bucket and jobs.bucket_keys
 
 _POSITIONS = StructType([StructField("source", StringType()), StructField("position", LongType())])
 
@@ -35,24 +37,49 @@ class Resume:
         return replace(self, past=None)
 
 
+class OtherLayout(Exception):
+    """The checkpoint's state is laid out otherwise; the message says what to do."""
+
+
 def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Resume:
     """Read the resume point that is kept in the checkpoint, or make it for a new checkpoint.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
+        OtherLayout: the checkpoint was made with another number of buckets, or by an earlier
+            version of this job.
     """
     kept = f"{checkpoint}/written"
     for name in WRITTEN_TABLES:
         ensure_table(settings.warehouse, name)
+    # Spark drops the oldest commits, so any will do.
+    has_run = any(name.isdigit() for name in names_in(spark, f"{checkpoint}/commits"))
+    _check_layout(spark, settings.score.buckets, checkpoint, has_run)
     if not path_exists(spark, f"{kept}/_SUCCESS"):
         positions = highest_positions(spark, settings).coalesce(1)
         positions.write.mode("overwrite").json(kept)
     rows = spark.read.schema(_POSITIONS).json(kept).collect()
     written = {row["source"]: row["position"] for row in rows}
-    if path_exists(spark, f"{checkpoint}/commits/0"):
+    if has_run:
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
     return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past"))
+
+
+def _check_layout(spark: SparkSession, buckets: int, checkpoint: str, has_run: bool) -> None:
+    layout = f"{checkpoint}/layout"
+    wanted = f"v{_LAYOUT}-buckets-{buckets}"
+    found = names_in(spark, layout)
+    if found == [wanted]:
+        return
+    if found or has_run:
+        told = ", ".join(found) or "of an earlier version"
+        raise OtherLayout(
+            f"the checkpoint {checkpoint} has the layout {told}, expected {wanted}: set "
+            "score.buckets back, or move the checkpoint away and start again; a new one takes the "
+            "history from the tables"
+        )
+    make_folder(spark, f"{layout}/{wanted}")
 
 
 def highest_positions(spark: SparkSession, settings: Settings) -> DataFrame:
@@ -77,6 +104,6 @@ def behind(envelopes: pa.Table, written: Mapping[str, int]) -> pa.Table:
     if not written:
         return envelopes
     sources = envelopes["source"].combine_chunks().dictionary_encode()
-    floors = [written.get(source, -1) for source in sources.dictionary.to_pylist()]
+    floors = [written.get(source, _LOWEST) for source in sources.dictionary.to_pylist()]
     floor = pa.array(floors, pa.int64()).take(sources.indices)
     return envelopes.filter(pc.greater(envelopes["position"].combine_chunks(), floor))

@@ -23,7 +23,7 @@ from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
 from jobs.micro_batch import BatchWriter
 from jobs.parse import Rules, parse_payloads
-from jobs.resume import Resume, behind, resume_point
+from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
 from jobs.scoring import ModelVersion
 from jobs.sources import Source, payment_source
@@ -82,6 +82,8 @@ def main() -> int:
         status = run_score(spark, settings, lambda: watcher.current, arguments.once, ended)
     except PaymentFileError as error:
         stop(f"score.history: {error}")
+    except OtherLayout as error:
+        stop(str(error))
     watcher.stop()
     spark.stop()
     return status

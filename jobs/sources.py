@@ -53,7 +53,7 @@ def landing_files(spark: SparkSession, path: str, score: ScoreSettings) -> DataF
         .schema("path string, modificationTime timestamp, length bigint, content binary")
         .option("maxFilesPerTrigger", score.max_files_per_batch)
         # Files older than this, counted from the newest, would be passed over in silence.
-        .option("maxFileAge", "3650d")
+        .option("maxFileAge", "36500d")
         .load(path)
         .withColumn("read_at", F.current_timestamp())
         .select(*FILES)

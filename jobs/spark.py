@@ -32,6 +32,14 @@ def path_exists(spark: SparkSession, path: str) -> bool:
     return bool(file_system.exists(hadoop_path))
 
 
+def names_in(spark: SparkSession, path: str) -> list[str]:
+    """The names of what is in the folder ``path``; none where there is no such folder."""
+    file_system, hadoop_path = _hadoop(spark, path)
+    if not file_system.exists(hadoop_path):
+        return []
+    return [status.getPath().getName() for status in file_system.listStatus(hadoop_path)]
+
+
 def make_folder(spark: SparkSession, path: str) -> None:
     """Make the folder ``path`` and its parents where they are missing.
 

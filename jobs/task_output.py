@@ -5,12 +5,14 @@ of the tables into data files of its own, and reports to the driver, which commi
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql.types import BinaryType, LongType, StringType, StructField, StructType
 
+from jobs.arrivals import as_objects, identity_hashes
 from jobs.blocks import from_block, join_blocks, to_block
 from jobs.data_files import DataFile, DataFileWriter
 from jobs.hits_topic import HIT_COLUMNS
@@ -20,6 +22,9 @@ ROWS_AT_ONCE = 10_000
 
 Address = tuple[str, int]
 """Source and position."""
+
+Duplicate = tuple[str, int, int, int]
+"""A row of ``jobs.arrivals.DUPLICATES``."""
 
 HIT_COLUMNS_AT = (*HIT_COLUMNS, "source", "position")
 """What is told of a hit, and its address."""
@@ -38,8 +43,7 @@ TASK_REPORT = StructType(
     ]
 )
 """A task's rows received, its valid and invalid first arrivals on their cards; the data files as
-JSON by table; addresses of payments whose `trans_num` another card used before, and the hits with
-their addresses, as blocks or NULL."""
+JSON by table; ``jobs.arrivals.DUPLICATES`` and the hits with their addresses as blocks or NULL."""
 
 _REPORT = pa.schema(
     [
@@ -64,15 +68,15 @@ class Folders:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """The reports of all tasks of a micro-batch: counts, data files by table, addresses of
-    ``duplicates``, and hits (``HIT_COLUMNS_AT``) where they were asked for.
+    """The reports of all tasks of a micro-batch: counts, data files by table, ``duplicates``, and
+    hits (``HIT_COLUMNS_AT``) where they were asked for.
     """
 
     received: int
     valid: int
     invalid: int
     files: Mapping[str, list[DataFile]]
-    duplicates: frozenset[Address]
+    duplicates: frozenset[Duplicate]
     hits: pa.Table | None
 
 
@@ -144,7 +148,7 @@ def collect_reports(reports: DataFrame) -> BatchReport:
         valid=sum(row["valid"] for row in rows),
         invalid=sum(row["invalid"] for row in rows),
         files=files,
-        duplicates=frozenset(addresses_of(join_blocks(named)) if named else ()),
+        duplicates=frozenset(rows_of(join_blocks(named)) if named else ()),
         hits=join_blocks(hits) if hits else None,
     )
 
@@ -168,13 +172,25 @@ def hits_of(rows: pa.Table) -> pa.Table:
 
 def addresses_of(rows: pa.Table) -> list[Address]:
     """The addresses of rows, one after the other."""
-    columns = (rows[name].to_pylist() for name in ("source", "position"))
-    return list(zip(*columns, strict=True))
+    return rows_of(rows.select(["source", "position"]))
 
 
-def marks_of(rows: pa.Table, addresses: Collection[Address]) -> pa.BooleanArray:
+def at_addresses(rows: pa.Table, addresses: Collection[Address]) -> pa.BooleanArray:
     """Which rows are at ``addresses``."""
     return pa.array([address in addresses for address in addresses_of(rows)], pa.bool_())
+
+
+def are_duplicates(rows: pa.Table, duplicates: Collection[Duplicate]) -> pa.BooleanArray:
+    """Which rows (`source`, `position`, `trans_num`, `cc_num`) are among ``duplicates``."""
+    hashes = identity_hashes(as_objects(rows["trans_num"]), as_objects(rows["cc_num"]))
+    columns = {name: hashes[name] for name in ("high", "low")}
+    told = pa.table({"source": rows["source"], "position": rows["position"], **columns})
+    return pa.array([row in duplicates for row in rows_of(told)], pa.bool_())
+
+
+def rows_of(table: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows as tuples."""
+    return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _blocks(column: pa.Array) -> list[pa.Table]:

@@ -63,9 +63,8 @@ def _known_payments(
 ) -> DataFrame:
     """The payments of a table that may still matter, counted back from the newest scored one."""
     payments = read_table(spark, settings.warehouse, table)
-    newest = read_table(spark, settings.warehouse, "transactions").agg(
-        F.max("ingested_at").alias("newest")
-    )
+    scored = read_table(spark, settings.warehouse, "transactions").where(_is_written(written))
+    newest = scored.agg(F.max("ingested_at").alias("newest"))
     days = max(settings.score.seen_days, MOST_DAYS) + 1
     return (
         payments.crossJoin(F.broadcast(newest))

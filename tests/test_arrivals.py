@@ -181,15 +181,16 @@ events = st.lists(
         st.integers(0, 7),  # the name
         st.sampled_from([0, 0, 1, 60, 86_400, -86_400]),  # event time, seconds
         st.sampled_from([True, True, True, False]),
+        st.sampled_from([3, 3, 3, 24 * 12, 24 * 31]),  # hours since the one before
     ),
     max_size=24,
 )
 
 
 def rows_of_story(story):
-    rows = []
-    for position, (card, name, seconds, is_valid) in enumerate(story):
-        received_at = RECEIVED_AT + timedelta(hours=3 * position)
+    rows, received_at = [], RECEIVED_AT
+    for position, (card, name, seconds, is_valid, hours) in enumerate(story):
+        received_at += timedelta(hours=hours)
         moment = (received_at.timestamp() + seconds) * 1000
         rows.append(
             valid(position, name, card, received_at=received_at, current_time=moment, amt=position)
@@ -200,16 +201,17 @@ def rows_of_story(story):
 
 
 def first_arrivals(rows):
-    """Those that their cards remember, and those that another card's came before."""
-    seen, first, taken = set(), [], []
+    """Those that their cards remember, and those whose name another card used before."""
+    seen, first, taken = {}, [], []
     for row in rows:
-        name, card = row["trans_num"], row.get("cc_num")
-        if row.get("reason") or (name, card) in seen:
+        name, card, now = row["trans_num"], row.get("cc_num"), row["received_at"]
+        known = {k: c for (n, c), k in seen.items() if n == name and (now - k).days < 30}
+        if row.get("reason") or card in known.values():
             continue
-        if any(name == known for known, _ in seen):
+        if known:
             taken.append(row)
         first.append(row)
-        seen.add((name, card))
+        seen[name, card] = now
     return first, taken
 
 

@@ -196,9 +196,10 @@ def test_an_empty_file_has_no_envelopes():
 
 
 @pytest.mark.parametrize("others", [[], [FOREIGN]])
-def test_a_receipt_in_the_future_counts_as_now(others):
-    in_a_century = envelope_line("api", 1, datetime(2125, 1, 1, tzinfo=UTC), "late")
-    rows = [row for row in opened(text_of(line(0), in_a_century, *others)) if not is_foreign(row)]
+@pytest.mark.parametrize("year", [1900, 1969, 2125])
+def test_a_receipt_in_the_future_or_before_1970_counts_as_now(others, year):
+    never = envelope_line("api", 1, datetime(year, 1, 1, tzinfo=UTC), "late")
+    rows = [row for row in opened(text_of(line(0), never, *others)) if not is_foreign(row)]
     assert rows[0]["received_at"] == RECEIVED
     assert is_now(rows[1]["received_at"])
 

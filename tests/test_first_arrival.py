@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.first_arrival import Identifiers, first_card_in, first_of
+from jobs.first_arrival import Identifiers, first_of, taken_among
 
 LARGE = 2**32 - 1  # the largest `low`
 HORIZON = 100
@@ -86,15 +86,21 @@ def test_the_first_of_a_batch_wins():
     assert first_of(new, known, HORIZON).tolist() == [False, True, True, True, False]
 
 
-def test_the_first_card_of_a_batch_has_the_name():
-    new = identifiers((7, LARGE, 5), (8, 1, 5), (7, 1, 4), (7, LARGE, 6), (8, 1, 7), (7, 0, 1))
-    assert first_card_in(new).tolist() == [True, True, False, True, True, False]
+def test_a_name_that_another_card_of_the_batch_used_before_is_taken():
+    new = identifiers((7, LARGE, 5), (8, 1, 5), (7, 1, 6), (7, LARGE, 7), (8, 1, 7), (7, 0, 8))
+    assert taken_among(new, HORIZON).tolist() == [False, False, True, True, False, True]
+
+
+def test_a_name_is_taken_for_as_long_as_it_is_remembered():
+    moments = (0, HORIZON, HORIZON + 1, 2 * HORIZON + 2)
+    new = identifiers(*((7, card, moment) for card, moment in enumerate(moments)))
+    assert taken_among(new, HORIZON).tolist() == [False, True, True, False]
 
 
 def test_an_empty_batch_has_no_first():
     nothing = Identifiers.empty()
     assert first_of(nothing, np.zeros(0, bool), HORIZON).shape == (0,)
-    assert first_card_in(nothing).shape == (0,)
+    assert taken_among(nothing, HORIZON).shape == (0,)
 
 
 @given(rows, st.sets(st.integers(0, 30)))

@@ -12,8 +12,8 @@ from conf.settings import KafkaSettings
 from jobs.hits_topic import hit_json
 from jobs.micro_batch import BatchWriter, commit
 from jobs.tables import WRITTEN_TABLES, arrow_schema
-from jobs.task_output import BatchReport, hits_of
-from tests.written_rows import scored_rows, write_file
+from jobs.task_output import BatchReport, hits_of, rows_of
+from tests.written_rows import duplicates_at, scored_rows, write_file
 
 
 class Topic:
@@ -77,7 +77,7 @@ def report(folder):
             files["rejected"] = [write_file(folder("rejected"), rows, "rejected")]
         return BatchReport(
             received=0, valid=0, invalid=0, files={name: some for name, some in files.items() if some},
-            duplicates=frozenset(("api", position) for position in duplicates),
+            duplicates=frozenset(rows_of(duplicates_at(*duplicates))),
             hits=hits_of(pa.concat_tables(tables)) if tables and tells_hits else None,
         )  # fmt: skip
 
@@ -260,6 +260,13 @@ def test_a_duplicate_is_known_by_source_and_position(start, report, positions):
     rows = pa.concat_tables([scores((0, 0.9), source="b"), scores((0, 0.9))])
     start()._write(report(rows, duplicates=[0]), 0)
     assert positions("transactions") == positions("duplicates") == [0]
+
+
+def test_another_payment_at_the_address_of_a_duplicate_is_none(start, report, folder):
+    other = scores((0, 0.9), trans_num=f"{77:032x}")
+    start()._write(report(scores((0, 0.9)), other, duplicates=[0]), 0)
+    kept = DeltaTable(folder("transactions")).to_pyarrow_table()
+    assert kept["trans_num"].to_pylist() == [f"{77:032x}"]
 
 
 def test_the_time_of_receipt_bounds_what_is_read(start, report, topic, folder):

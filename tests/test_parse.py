@@ -1,5 +1,6 @@
 import base64
 import json
+import math
 from datetime import UTC, datetime
 
 import pytest
@@ -93,6 +94,28 @@ def test_what_is_no_object_is_told_so(payload, reason):
 
 def test_an_array_around_a_payment_is_no_payment():
     row, *_ = check([landed(json.dumps([payment()]))])
+    assert row["reason"] == "not a JSON object"
+
+
+@pytest.mark.parametrize("zero", ["0", "-0", "-0.0", "0.0"])
+def test_no_amount_is_plus_or_minus_nothing(zero):
+    """As one payment among others, and alone beside what is none."""
+    text = json.dumps(payment(amt=...)).removesuffix("}") + f', "amt": {zero}}}'
+    for others in ([landed(payment(), 1)], [landed("no json", 1)]):
+        row, *_ = check([landed(text), *others])
+        assert math.copysign(1, row["amt"]) == 1
+
+
+def test_a_whole_number_that_a_float_does_not_hold_is_rejected():
+    row, whole = check([landed(payment(unix_time=2**53 + 1)), landed(payment(unix_time=2**53), 1)])
+    assert row["reason"].startswith("unix_time: expected a whole number")
+    assert (whole["reason"], whole["unix_time"]) == (None, 2**53)
+
+
+def test_what_is_too_deep_for_the_check_is_too_deep_for_the_quick_way():
+    deep = "[" * 100_000 + "]" * 100_000
+    text = json.dumps(payment()).removesuffix("}") + f', "more": {deep}}}'
+    row, *_ = check([landed(text), landed(payment(), 1)])
     assert row["reason"] == "not a JSON object"
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,17 @@ from deltalake import DeltaTable, Schema
 import jobs.micro_batch
 import jobs.score
 from conf.settings import Settings
+from ingest.envelope import envelope_line
 from jobs.features import FEATURE_NAMES
 from jobs.model import inputs_of
+from jobs.resume import OtherLayout, resume_point
 from jobs.scoring import load_archive
 from jobs.tables import arrow_schema, read_table
 from tests.conftest import land, payment
 from tests.models import constant_version, forest_version
+from training.raw_payments import first_arrivals, read_arrivals
+
+CARD = 4000123412341234
 
 
 @pytest.fixture
@@ -161,6 +167,60 @@ def test_a_new_checkpoint_starts_behind_what_the_tables_hold(score, table, setti
     land(settings.landing.path, 20, [payment(3), payment(4)])
     assert score() == 0
     assert ids(table("transactions")) == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_with_another_number_of_buckets_is_refused(score, table, settings):
+    land(settings.landing.path, 0, [payment(1)])
+    assert score() == 0
+    other = settings.model_copy(update={"score": settings.score.model_copy(update={"buckets": 5})})
+    with pytest.raises(OtherLayout, match="has the layout v2-buckets-16, expected v2-buckets-5"):
+        score(job_settings=other)
+    shutil.rmtree(settings.warehouse.checkpoint("score"))
+    land(settings.landing.path, 10, [payment(1), payment(2)])
+    assert score(job_settings=other) == 0
+    assert ids(table("transactions")) == [1, 2]
+
+
+def test_a_checkpoint_that_has_run_needs_no_past_also_when_its_first_commit_is_dropped(
+    score, spark, settings
+):
+    """Spark keeps the last hundred."""
+    checkpoint = settings.warehouse.checkpoint("score")
+    for number in (1, 2):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        land(settings.landing.path, 10 * number, [payment(number)])
+        assert score() == 0
+    commits = Path(checkpoint) / "commits"
+    (commits / "0").rename(commits / "101")
+    assert resume_point(spark, settings, checkpoint).past is None
+    (commits / "101").unlink()
+    assert resume_point(spark, settings, checkpoint).past is not None
+    shutil.rmtree(Path(checkpoint) / "layout")
+    (commits / "101").touch()
+    with pytest.raises(OtherLayout, match="of an earlier version"):
+        resume_point(spark, settings, checkpoint)
+
+
+def test_a_trans_num_is_free_again_once_it_is_forgotten_however_the_stream_is_cut(
+    score, table, settings
+):
+    """The replay goes by the same rule."""
+    anywhen = settings.model_copy(
+        update={"score": settings.score.model_copy(update={"max_days_ahead": 0})}
+    )
+    folder = Path(settings.landing.path)
+    folder.mkdir(parents=True)
+    lines = [
+        envelope_line("api", n, datetime(2024, 6, 2, tzinfo=UTC) + timedelta(days=days),
+                      json.dumps(payment(1, cc_num=CARD + card)))
+        for n, (card, days) in enumerate([(0, 0), (1, 20), (2, 40), (0, 71), (1, 102)])
+    ]  # fmt: skip
+    (folder / "payments.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert score(job_settings=anywhen) == 0
+    assert [row["position"] for row in table("transactions")] == [0, 3, 4]
+    assert [row["position"] for row in table("duplicates")] == [1, 2]
+    arrivals = read_arrivals(settings.landing.path, anywhen.score)
+    assert first_arrivals(arrivals, 30)[1].tolist() == [True, False, False, True, True]
 
 
 def test_each_row_says_which_version_scored_it(score, table, settings):

@@ -9,6 +9,7 @@ from conf.settings import KafkaSettings
 from ingest.envelope import envelope_line
 from jobs.envelopes import ENVELOPES, MOMENT, open_messages
 from jobs.parse import Rules, parse_payloads
+from jobs.resume import behind
 from jobs.sources import kafka_messages, starting_offsets
 from tests.conftest import PROJECT, free_port, payment
 
@@ -46,6 +47,14 @@ def test_a_last_message_that_the_topic_dropped_is_not_asked_for():
     # One that was never read is: Spark then ends the query.
     found = offsets({0: 70, 1: 71, 2: 72}, {f"payments/{number}": 70 for number in range(3)})
     assert found == {"0": 70, "1": 71, "2": 71}
+
+
+def test_behind_what_was_written_is_what_has_a_higher_position():
+    rows = [("a", 3), ("a", 4), ("b", -5), ("b", 0)]
+    envelopes = pa.table(dict(zip(["source", "position"], zip(*rows, strict=True), strict=True)))
+    kept = behind(envelopes, {"a": 3, "c": 9}).to_pylist()
+    assert [tuple(row.values()) for row in kept] == rows[1:]
+    assert behind(envelopes, {}) is envelopes
 
 
 def test_messages_become_envelopes():

@@ -10,7 +10,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 import jobs.task_output
 from ingest.schema import check_payment
-from jobs.arrivals import ADDRESSES, PAYMENTS, REJECTED
+from jobs.arrivals import PAYMENTS, REJECTED
 from jobs.blocks import from_block, to_block
 from jobs.card_memory import OPERATOR_OUTPUT
 from jobs.data_files import DataFile, read_file
@@ -19,12 +19,14 @@ from jobs.tables import arrow_schema
 from jobs.task_output import (
     TASK_REPORT,
     Folders,
+    are_duplicates,
     collect_reports,
     gathered,
-    marks_of,
+    rows_of,
     score_and_write,
 )
 from tests.conftest import payment
+from tests.written_rows import duplicates_at
 
 NOON = datetime(2024, 11, 5, 12, tzinfo=UTC)
 
@@ -48,10 +50,8 @@ def rejected(*payloads):
     return to_block(pa.Table.from_pylist(rows, schema=REJECTED))
 
 
-def addresses(*positions):
-    return to_block(
-        pa.table({"source": ["api"] * len(positions), "position": positions}, ADDRESSES)
-    )
+def duplicates(*positions):
+    return to_block(duplicates_at(*positions))
 
 
 def output(*buckets):
@@ -109,14 +109,14 @@ def test_a_task_writes_a_file_for_each_table_and_adds_up(folders, tmp_path):
         output(
             {"received": 5, "valid": 2, "invalid": 1, "payments": payments(5, 700),
              "rejected": rejected("x")},
-            {"bucket": -1, "duplicates": addresses(1)},
+            {"bucket": -1, "duplicates": duplicates(1)},
             {"bucket": 1, "received": 1},
         ),
         output(),
         output(
             {"bucket": 2, "received": 4, "valid": 1, "invalid": 2,
              "payments": payments(9, source="b"), "rejected": rejected("y", "z")},
-            {"bucket": -2, "duplicates": addresses(8, 9)},
+            {"bucket": -2, "duplicates": duplicates(8, 9)},
         ),
     )  # fmt: skip
     assert [report[name] for name in ("received", "valid", "invalid")] == [10, 3, 3]
@@ -223,10 +223,10 @@ def test_the_reports_of_tasks_add_up(folders):
     second = run(
         folders,
         output({"received": 4, "valid": 1, "invalid": 1, "payments": payments(800, source="b"),
-                "rejected": rejected("x")}, {"bucket": -1, "duplicates": addresses(1)}),
+                "rejected": rejected("x")}, {"bucket": -1, "duplicates": duplicates(1)}),
         tells_hits=True,
     )  # fmt: skip
-    third = run(folders, output({"bucket": -2, "duplicates": addresses(1, 7)}), tells_hits=True)
+    third = run(folders, output({"bucket": -2, "duplicates": duplicates(1, 7)}), tells_hits=True)
     report = collect_reports(Reports(first, second, third))
     assert (report.received, report.valid, report.invalid) == (7, 3, 1)
     assert {table: [file.name for file in files] for table, files in report.files.items()} == {
@@ -234,9 +234,9 @@ def test_the_reports_of_tasks_add_up(folders):
         "rejected": [second["files"]["rejected"]["name"]],
     }
     assert report.files["transactions"][0] == DataFile(**first["files"]["transactions"])
-    assert report.duplicates == {("api", 1), ("api", 7)}
+    assert report.duplicates == set(rows_of(duplicates_at(1, 7)))
     assert report.hits["fraud_score"].to_pylist() == [0.7, 0.8]
-    assert marks_of(report.hits, report.duplicates).to_pylist() == [True, False]
+    assert are_duplicates(report.hits, report.duplicates).to_pylist() == [True, False]
 
 
 def test_without_rows_there_is_nothing_to_add_up(folders):

@@ -7,8 +7,10 @@ from typing import Any
 import pyarrow as pa
 
 from ingest.schema import check_payment
+from jobs.arrivals import DUPLICATES, as_objects, identity_hashes
 from jobs.data_files import DataFile, DataFileWriter
 from jobs.features import FEATURE_NAMES
+from jobs.parse import PARSED
 from jobs.tables import STATISTICS, arrow_schema
 from tests.conftest import payment
 
@@ -27,6 +29,14 @@ def scored_rows(*positions: int, **changes: Any) -> pa.Table:
         for position in positions
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=arrow_schema("transactions"))
+
+
+def duplicates_at(*positions: int) -> pa.Table:
+    """``jobs.arrivals.DUPLICATES``: the payments of these numbers, at these positions."""
+    payments = pa.Table.from_pylist([check_payment(payment(n)) for n in positions], PARSED)
+    hashes = identity_hashes(as_objects(payments["trans_num"]), as_objects(payments["cc_num"]))
+    columns = {"source": ["api"] * len(positions), "position": positions, **hashes}
+    return pa.table({name: columns[name] for name in DUPLICATES.names}, DUPLICATES)
 
 
 def write_file(folder: str | Path, rows: pa.Table, table: str = "transactions") -> DataFile:

@@ -105,7 +105,7 @@ def main() -> int:
         print(json.dumps(judge_payment(payment, load_judge(uri, registry), history)))
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:
         stop(str(error))
-    except (OSError, ValueError, InvalidPayment) as error:
+    except (OSError, ValueError, RecursionError, InvalidPayment) as error:
         stop(f"{arguments.payment}: {error}")
     return 0
 

@@ -100,6 +100,8 @@ def _open(line: bytes) -> _Envelope | None:
         return None
     if not all(isinstance(text, str) for text in texts) or type(position) is not int:
         return None
+    if not -(2**63) <= position < 2**63:
+        return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return _Envelope(texts[0], position, moment, texts[1], texts[2])
 
@@ -126,7 +128,7 @@ def first_arrivals(arrivals: pd.DataFrame, seen_days: int) -> tuple[Marks, Marks
     shape (n,).
 
     A card remembers a payment whose `trans_num` it did not use in the ``seen_days`` before. It is
-    scored if no other card has the `trans_num`: the one that used it first, until it is forgotten.
+    scored if no other card did either.
 
     Args:
         arrivals: `trans_num`, `cc_num` and `ingested_at`, in order of arrival.
@@ -146,8 +148,6 @@ def first_arrivals(arrivals: pd.DataFrame, seen_days: int) -> tuple[Marks, Marks
         remembered[place] = True
         owner = owners[name]
         others = [at for other, at in owner.items() if other != card and now - at <= horizon]
-        if others:
-            continue
-        scored[place] = True
         owner[card] = now
+        scored[place] = not others
     return remembered, scored
