@@ -12,11 +12,11 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.settings import Settings
-from jobs.data_files import DataFile, DataFileWriter, read_file, remove_file
+from jobs.data_files import DataFile, read_file, remove_file
 from jobs.hits_topic import HitsTopic
 from jobs.scoring import ModelVersion, Scorer
 from jobs.table_log import TableLog
-from jobs.tables import STATISTICS, WRITTEN_TABLES, arrow_schema, ensure_table
+from jobs.tables import WRITTEN_TABLES, ensure_table
 from jobs.task_output import (
     HIT_COLUMNS_AT,
     BatchReport,
@@ -25,6 +25,7 @@ from jobs.task_output import (
     are_duplicates,
     at_addresses,
     collect_reports,
+    writer_of,
 )
 
 log = logging.getLogger("jobs.score")
@@ -108,7 +109,7 @@ class BatchWriter:
         return replace(report, files=files, hits=hits)
 
     def _file_of(self, table: str, rows: pa.Table) -> list[DataFile]:
-        with DataFileWriter(self._logs[table].path, arrow_schema(table), STATISTICS[table]) as file:
+        with writer_of(table, self._logs[table].path) as file:
             file.write(rows)
             written = file.finished()
         return [] if written is None else [written]

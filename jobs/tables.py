@@ -59,9 +59,6 @@ REJECTED = StructType(
 )
 """One row a payload that is no valid payment, with its address and why."""
 
-ADDRESSES = StructType([REJECTED[name] for name in ("source", "position", "received_at")])
-"""Where rows came from, and when."""
-
 DUPLICATES = StructType(
     [
         field

@@ -63,7 +63,12 @@ class Folders:
 
     def writer(self, table: str) -> DataFileWriter:
         """A writer of a file of ``table``."""
-        return DataFileWriter(getattr(self, table), arrow_schema(table), STATISTICS[table])
+        return writer_of(table, getattr(self, table))
+
+
+def writer_of(table: str, folder: str) -> DataFileWriter:
+    """A writer of a file of ``table``, which lies in ``folder``."""
+    return DataFileWriter(folder, arrow_schema(table), STATISTICS[table])
 
 
 @dataclass(frozen=True)
