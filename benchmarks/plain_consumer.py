@@ -30,8 +30,8 @@ from jobs.feature_pass import compute_features
 from jobs.first_arrival import Identifiers
 from jobs.history import Records, forget
 from jobs.parse import PAYMENT_COLUMNS
+from jobs.schemas import TRANSACTIONS
 from jobs.scoring import LATER_COLUMNS, ModelVersion, load_archive, scored
-from jobs.tables import TRANSACTIONS
 from jobs.task_output import ROWS_AT_ONCE
 
 _ENVELOPE = pa.schema(

@@ -11,7 +11,8 @@ from pyspark.sql.types import StructType
 
 from conf.settings import WarehouseSettings
 from jobs.outbox import Hit, Mail
-from jobs.tables import ALERTS, append, ensure_table
+from jobs.schemas import ALERTS
+from jobs.tables import append, ensure_table
 
 _OUTCOME = ("status", "attempts", "sent_at", "message_id", "recipients", "last_error")
 _OUTCOME_SCHEMA = StructType([ALERTS["trans_num"], *(ALERTS[name] for name in _OUTCOME)])

@@ -14,9 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.settings import Settings
 from jobs.data_files import DataFile, read_file, remove_file
 from jobs.hits_topic import HitsTopic
+from jobs.schemas import WRITTEN_TABLES
 from jobs.scoring import ModelVersion, Scorer
 from jobs.table_log import TableLog
-from jobs.tables import WRITTEN_TABLES, ensure_table
+from jobs.tables import ensure_table
 from jobs.task_output import (
     HIT_COLUMNS_AT,
     BatchReport,

@@ -12,8 +12,9 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from conf.settings import Settings
 from jobs.envelopes import FOREIGN_SOURCE
+from jobs.schemas import WRITTEN_TABLES
 from jobs.spark import make_folder, names_in, path_exists
-from jobs.tables import WRITTEN_TABLES, ensure_table, read_table
+from jobs.tables import ensure_table, read_table
 from jobs.warm_start import past_chunks
 
 LAST_POSITION = 2**63 - 1

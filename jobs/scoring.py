@@ -26,7 +26,7 @@ from jobs.envelopes import MOMENT
 from jobs.explain import reasons_of
 from jobs.features import FEATURE_NAMES
 from jobs.model import AVAILABLE_INPUTS, LoadedModel, ModelInput, ModelRefused
-from jobs.tables import TRANSACTIONS
+from jobs.schemas import TRANSACTIONS
 from jobs.task_output import TASK_REPORT, Folders, score_and_write
 from jobs.windows import Floats
 from jobs.worker import settle

@@ -16,7 +16,8 @@ from jobs.arrivals import as_objects, identity_hashes
 from jobs.blocks import from_block, join_blocks, to_block
 from jobs.data_files import DataFile, DataFileWriter
 from jobs.hits_topic import HIT_COLUMNS
-from jobs.tables import STATISTICS, arrow_schema
+from jobs.schemas import STATISTICS
+from jobs.tables import arrow_schema
 
 ROWS_AT_ONCE = 10_000
 

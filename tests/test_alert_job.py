@@ -13,7 +13,8 @@ from pyspark.sql import functions as F
 
 from ingest.schema import check_payment
 from jobs.alert import run_alert
-from jobs.tables import TRANSACTIONS, append, ensure_table, read_table
+from jobs.schemas import TRANSACTIONS
+from jobs.tables import append, ensure_table, read_table
 from tests.conftest import free_port, payment
 
 

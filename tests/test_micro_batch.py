@@ -11,7 +11,8 @@ from deltalake import DeltaTable
 from conf.settings import KafkaSettings
 from jobs.hits_topic import hit_json
 from jobs.micro_batch import BatchWriter, commit
-from jobs.tables import WRITTEN_TABLES, arrow_schema
+from jobs.schemas import WRITTEN_TABLES
+from jobs.tables import arrow_schema
 from jobs.task_output import BatchReport, hits_of, rows_of
 from tests.written_rows import duplicates_at, scored_rows, write_file
 

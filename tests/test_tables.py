@@ -6,7 +6,8 @@ from deltalake import DeltaTable, Schema
 
 from conf.settings import WarehouseSettings
 from jobs.features import FEATURE_NAMES
-from jobs.tables import STATISTICS, arrow_schema, ensure_table
+from jobs.schemas import STATISTICS
+from jobs.tables import arrow_schema, ensure_table
 
 
 @pytest.fixture

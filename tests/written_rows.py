@@ -11,7 +11,8 @@ from jobs.arrivals import DUPLICATES, as_objects, identity_hashes
 from jobs.data_files import DataFile, DataFileWriter
 from jobs.features import FEATURE_NAMES
 from jobs.parse import PARSED
-from jobs.tables import STATISTICS, arrow_schema
+from jobs.schemas import STATISTICS
+from jobs.tables import arrow_schema
 from tests.conftest import payment
 
 NOON = datetime(2024, 11, 5, 12, 0, 0, 250_001, tzinfo=UTC)

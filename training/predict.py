@@ -23,7 +23,7 @@ from ingest.payment_files import PaymentFileError, read_payments
 from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
-from jobs.tables import REMEMBERED_TABLES
+from jobs.schemas import REMEMBERED_TABLES
 from training.versions import Judge, VersionNotFound, load_judge
 
 
