@@ -141,6 +141,20 @@ class SmtpSettings(_Section):
     timeout_seconds: Seconds = 10.0
 
 
+class LabelSettings(_Section):
+    """Verdicts, and what becomes of payments without one."""
+
+    inbox: Path = Field(
+        Path("var/verdicts"), description="folder that files of verdicts are dropped into"
+    )
+    maturity_days: float = Field(
+        30.0, ge=0, description="so long after receipt, a payment without a report is genuine"
+    )
+    review_share: float = Field(
+        0.001, gt=0, le=1, description="share of payments below the threshold put up for review"
+    )
+
+
 class TrainSettings(_Section):
     """Training."""
 
@@ -200,6 +214,7 @@ class Settings(BaseSettings):
     score: ScoreSettings = ScoreSettings()
     alert: AlertSettings
     smtp: SmtpSettings
+    label: LabelSettings = LabelSettings()
     train: TrainSettings = TrainSettings()
     demo: DemoSettings = DemoSettings()
 

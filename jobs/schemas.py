@@ -4,9 +4,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import (
     ArrayType,
     BooleanType,
+    DateType,
     DoubleType,
     IntegerType,
     LongType,
+    MapType,
     StringType,
     StructField,
     StructType,
@@ -32,6 +34,8 @@ TRANSACTIONS = StructType(
         StructField("threshold", DoubleType()),
         StructField("model_name", StringType()),
         StructField("model_version", StringType()),
+        StructField("challenger_score", DoubleType()),
+        StructField("challenger_version", StringType()),
         StructField("reasons", ArrayType(StringType())),
         StructField("label", BooleanType()),
         StructField("label_source", StringType()),
@@ -39,8 +43,9 @@ TRANSACTIONS = StructType(
     ]
 )
 """One row a payment. `event_time`, `ingested_at` (receipt by ingest) and `scored_at` are UTC;
-`fraud_score` is a probability; `reasons` is a list where it makes a hit, else NULL; `label` is NULL
-until a verdict."""
+`fraud_score` is a probability; `challenger_score` is that of the challenger, NULL where there was
+none; `reasons` is a list where the payment is a hit, else NULL; `label` is NULL until a verdict,
+`labelled_at` is the verdict's `recorded_at`."""
 
 REJECTED = StructType(
     [
@@ -91,6 +96,85 @@ ALERTS = StructType(
 """One row a hit: what the mail shows of it, the micro-batch that found it (`batch`), and how the
 mail fared: `status` is pending, sent or failed; `message_id` is that of the mail it went into."""
 
+LABELS = StructType(
+    [
+        StructField("trans_num", StringType()),
+        StructField("label", BooleanType()),
+        StructField("verified_at", TimestampType()),
+        StructField("recorded_at", TimestampType()),
+        StructField("source", StringType()),
+        StructField("analyst", StringType()),
+        StructField("note", StringType()),
+        StructField("file", StringType()),
+        StructField("line", LongType()),
+    ]
+)
+"""One row a verdict; rows are only ever appended. `label` is True for a fraud; `verified_at` is
+when it was found out, `recorded_at` when it became known here. A verdict of a later `recorded_at`,
+and in one file of a later `line`, supersedes an earlier one on its `trans_num`."""
+
+REVIEWS = StructType(
+    [
+        StructField("trans_num", StringType()),
+        StructField("drawn_at", TimestampType()),
+        StructField("probability", DoubleType()),
+        StructField("fraud_score", DoubleType()),
+        StructField("model_name", StringType()),
+        StructField("model_version", StringType()),
+    ]
+)
+"""One row a payment below the threshold that was drawn for review, with the probability that it was
+drawn with."""
+
+ALIAS_MOVES = StructType(
+    [
+        StructField("moved_at", TimestampType()),
+        StructField("model_name", StringType()),
+        StructField("alias", StringType()),
+        StructField("from_version", StringType()),
+        StructField("to_version", StringType()),
+        StructField("kind", StringType()),
+        StructField("who", StringType()),
+        StructField("why", StringType()),
+        StructField("run_id", StringType()),
+    ]
+)
+"""One row a move of an alias: `kind` is promotion, forced or rollback; `run_id` is the MLflow run
+that holds the comparison, NULL where there is none."""
+
+MODEL_METRICS = StructType(
+    [
+        StructField("day", DateType()),
+        StructField("model_name", StringType()),
+        StructField("model_version", StringType()),
+        StructField("computed_at", TimestampType()),
+        StructField("is_matured", BooleanType()),
+        StructField("payments", LongType()),
+        StructField("hits", LongType()),
+        StructField("labelled", LongType()),
+        StructField("label_coverage", DoubleType()),
+        StructField("frauds", DoubleType()),
+        StructField("precision", DoubleType()),
+        StructField("recall", DoubleType()),
+        StructField("average_precision", DoubleType()),
+        StructField("card_precision_at_k", DoubleType()),
+        StructField("expected_calibration_error", DoubleType()),
+        StructField("money_saved_usd", DoubleType()),
+        StructField("money_lost_usd", DoubleType()),
+        StructField("alerts_sent", LongType()),
+        StructField("rejected", LongType()),
+        StructField("delay_seconds_p50", DoubleType()),
+        StructField("delay_seconds_p95", DoubleType()),
+        StructField("delay_seconds_p99", DoubleType()),
+        StructField("score_psi", DoubleType()),
+        StructField("psi", MapType(StringType(), DoubleType())),
+        StructField("effect_size", MapType(StringType(), DoubleType())),
+    ]
+)
+"""One row a UTC day of receipt and model version, written anew at each look (the last `computed_at`
+counts). Where `is_matured` is False, `frauds`, `precision`, `recall` and money are estimates from
+the scores. `psi` and `effect_size` compare each feature with the version's reference."""
+
 WRITTEN_TABLES = ("transactions", "duplicates", "rejected")
 """What the score job fills."""
 
@@ -102,6 +186,10 @@ SCHEMAS = {
     "rejected": REJECTED,
     "duplicates": DUPLICATES,
     "alerts": ALERTS,
+    "labels": LABELS,
+    "reviews": REVIEWS,
+    "alias_moves": ALIAS_MOVES,
+    "model_metrics": MODEL_METRICS,
 }
 
 STATISTICS = {
@@ -109,6 +197,10 @@ STATISTICS = {
     "rejected": ("received_at",),
     "duplicates": ("event_time", "ingested_at"),
     "alerts": ("recorded_at",),
+    "labels": ("recorded_at",),
+    "reviews": ("drawn_at",),
+    "alias_moves": ("moved_at",),
+    "model_metrics": ("computed_at",),
 }
 """The columns of each table that a reader can pass over files by; statistics cost at every commit.
 """

@@ -68,6 +68,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
         "WAREHOUSE__PATH": "warehouse",
         "WAREHOUSE__CHECKPOINTS": "checkpoints",
         "REGISTRY__CACHE": "model",
+        "LABEL__INBOX": "verdicts",
         "REGISTRY__ARTIFACTS": "mlartifacts",
         "ALERT__JOURNAL": "alert.db",
     }
