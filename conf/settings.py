@@ -147,6 +147,7 @@ class LabelSettings(_Section):
     inbox: Path = Field(
         Path("var/verdicts"), description="folder that files of verdicts are dropped into"
     )
+    poll_seconds: Seconds = Field(2.0, description="how often the folder is looked at")
     maturity_days: float = Field(
         30.0, ge=0, description="so long after receipt, a payment without a report is genuine"
     )

@@ -4,14 +4,14 @@ A SQLite file. It is written before a call is made and before a file is landed, 
 on calls holds across restarts and no position is ever given twice.
 """
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from conf.lock import Locked, locked
 
 LANDED = "landed"
 PRINTED = "printed"
@@ -210,22 +210,16 @@ def exclusive(ledger: Path, folder: Path | None) -> Iterator[None]:
         OSError: the lock file or the folder cannot be made.
     """
     ledger.parent.mkdir(parents=True, exist_ok=True)
-    locks = [(ledger.with_name(ledger.name + ".lock"), os.O_RDWR | os.O_CREAT)]
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        locks.append((folder, os.O_RDONLY))
-    descriptors: list[int] = []
-    try:
-        for path, flags in locks:
-            descriptors.append(os.open(path, flags, 0o644))
-            try:
-                fcntl.flock(descriptors[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise AlreadyRunning(
-                    f"another ingest runs here (it holds {path}): end it first, or use another "
-                    "landing.ledger and landing.path"
-                ) from error
+    with ExitStack() as stack:
+        for path in (ledger.with_name(ledger.name + ".lock"), folder):
+            if path is not None:
+                try:
+                    stack.enter_context(locked(path))
+                except Locked as error:
+                    raise AlreadyRunning(
+                        f"another ingest runs here (it holds {path}): end it first, or use another "
+                        "landing.ledger and landing.path"
+                    ) from error
         yield
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

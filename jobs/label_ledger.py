@@ -63,7 +63,8 @@ def standing_verdicts(ledger: pa.Table, as_of: datetime | None = None) -> pd.Dat
         ledger = ledger.filter(pc.less_equal(ledger["recorded_at"], pa.scalar(as_of, MOMENT)))
     verdicts = ledger.to_pandas().sort_values(["recorded_at", "line"], kind="stable")
     last = verdicts.drop_duplicates("trans_num", keep="last")
-    return last.set_index("trans_num", drop=False)
+    standing: pd.DataFrame = last.set_index("trans_num", drop=False)
+    return standing
 
 
 def new_verdicts(
@@ -76,8 +77,10 @@ def new_verdicts(
         verdicts: rows of `labels`; `verified_at` is None where it was not told.
         standing: as ``standing_verdicts`` returns it.
     """
-    stands = {
-        row["trans_num"]: {name: None if pd.isna(value) else value for name, value in row.items()}
+    stands: dict[str, dict[str, Any]] = {
+        row["trans_num"]: {
+            str(name): None if pd.isna(value) else value for name, value in row.items()
+        }
         for row in standing.loc[
             standing.index.isin([verdict["trans_num"] for verdict in verdicts])
         ].to_dict("records")

@@ -1,0 +1,107 @@
+"""Take verdicts and fill in `transactions.label`: ``python -m jobs.label --config conf/local.toml``
+
+until it is ended, ``--once`` for what is there, or for one verdict ``--trans-num N --fraud yes|no
+--source S [--analyst A] [--note TEXT]``.
+
+Files are dropped into the folder `label.inbox`; each goes to `taken/` once its verdicts stand in
+`labels`, or whole to `refused/`, with the reason beside it.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from deltalake.exceptions import CommitFailedError
+
+from conf.lock import Locked, locked
+from conf.settings import Settings, settings_from_arguments, stop
+from jobs.label_ledger import LabelLedger
+from jobs.label_merge import LabelMerge
+from jobs.run import log_to_stderr, stop_on_signals
+from jobs.verdict_inbox import VerdictInbox, drop_verdict
+from jobs.verdicts import verdict_of
+
+log = logging.getLogger("jobs.label")
+
+ONE_VERDICT = ("trans_num", "fraud", "source", "analyst", "note")
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a job in service."""
+    return datetime.now(UTC)
+
+
+class LabelJob:
+    """Takes what lies in the inbox and fills it in, one look after the other."""
+
+    def __init__(self, settings: Settings, clock: Clock = utc_now) -> None:
+        self._ledger = LabelLedger(settings.warehouse)
+        self._inbox = VerdictInbox(settings.label.inbox, self._ledger, clock)
+        self._merge = LabelMerge(settings.warehouse)
+        self._told = 0
+
+    def look(self) -> None:
+        """Take every file, then bring `transactions` up to date with the ledger."""
+        self._inbox.take_all()
+        try:
+            filled = self._merge.apply(self._ledger.standing())
+        except CommitFailedError as error:
+            log.warning("labels are filled in at the next look: %s", str(error).splitlines()[0])
+            return
+        if filled or self._merge.waiting != self._told:
+            self._told = self._merge.waiting
+            log.info("%d payments labelled; %d verdicts wait for their payment", filled, self._told)
+
+
+def main() -> int:
+    """Parse arguments, take the lock, run."""
+    parser = argparse.ArgumentParser(description="Take verdicts, label payments.")
+    parser.add_argument("--once", action="store_true", help="take what is there, then end")
+    one = parser.add_argument_group("one verdict")
+    one.add_argument("--trans-num", help="the payment")
+    one.add_argument("--fraud", choices=("yes", "no"))
+    one.add_argument("--source", help="who says so, such as chargeback or analyst")
+    one.add_argument("--analyst")
+    one.add_argument("--note")
+    settings, arguments = settings_from_arguments(parser)
+    log_to_stderr()
+    inbox = settings.label.inbox
+    inbox.mkdir(parents=True, exist_ok=True)
+    is_one = arguments.trans_num is not None
+    if is_one:
+        told = {name: getattr(arguments, name) for name in ONE_VERDICT}
+        try:
+            verdict_of(told, utc_now())
+        except ValueError as error:
+            stop(str(error), status=2)
+        drop_verdict(inbox, told)
+    try:
+        with locked(inbox):
+            run_label(LabelJob(settings), settings, is_one or arguments.once)
+    except Locked:
+        if not is_one:
+            stop(f"another label job runs here (it holds {inbox})")
+        log.info("left in %s for the label job that is running", inbox)
+    return 0
+
+
+def run_label(job: LabelJob, settings: Settings, once: bool) -> None:
+    """Look until it is asked to end, or once."""
+    if once:
+        job.look()
+        return
+    ended = stop_on_signals()
+    log.info("label is running, pid %d: verdicts go into %s", os.getpid(), settings.label.inbox)
+    while not ended.is_set():
+        job.look()
+        ended.wait(settings.label.poll_seconds)
+    log.info("label ended on request")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Files of verdicts: CSV or JSON lines, read whole or not at all."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+SUFFIXES = (".csv", ".jsonl")
+REQUIRED = ("trans_num", "fraud", "source")
+OPTIONAL = ("verified_at", "analyst", "note")
+LISTED_PROBLEMS = 10
+LONGEST_TEXT = 10_000
+
+_ANSWERS = {
+    **dict.fromkeys(("yes", "true", "1"), True),
+    **dict.fromkeys(("no", "false", "0"), False),
+}
+
+Verdict = dict[str, Any]
+"""A row of `labels` without `recorded_at` and `file`; `verified_at` is None where it is untold."""
+
+
+class VerdictFileError(ValueError):
+    """A file of verdicts cannot be used; the message says what is wrong with it."""
+
+
+def read_verdicts(path: Path, now: datetime) -> list[Verdict]:
+    """The verdicts in a file, in its order.
+
+    A line has `trans_num`, `fraud` (yes, no, true, false, 1 or 0; empty where nobody has decided
+    yet: no verdict) and `source`; `verified_at` (ISO 8601 with a zone), `analyst` and `note` may be
+    there, other columns are left out.
+
+    Args:
+        now: no verdict can be from after it (UTC).
+
+    Raises:
+        VerdictFileError: it is no CSV or JSON-lines file in UTF-8, lacks columns, or holds a value
+            that cannot be; lines count from 1, with the header of a CSV file.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VerdictFileError(f"expected UTF-8, found {error.object[error.start]:#x}") from error
+    rows = _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
+    verdicts: list[Verdict] = []
+    problems: list[str] = []
+    for line, row in rows:
+        try:
+            if not isinstance(row, Mapping):
+                raise ValueError(f"expected an object, found {str(row)[:80]!r}")
+            if _text(row, "fraud") is not None:
+                verdicts.append(verdict_of(row, now) | {"line": line})
+        except ValueError as error:
+            problems.append(f"line {line}: {error}")
+    if problems:
+        left = len(problems) - LISTED_PROBLEMS
+        more = [f"and {left} more"] if left > 0 else []
+        raise VerdictFileError("; ".join([*problems[:LISTED_PROBLEMS], *more]))
+    return verdicts
+
+
+def verdict_of(row: Mapping[str, Any], now: datetime) -> Verdict:
+    """The verdict that a line tells.
+
+    Raises:
+        ValueError: a value is missing or cannot be; the message names all of them.
+    """
+    texts = {name: _text(row, name) for name in (*REQUIRED, *OPTIONAL)}
+    problems = [f"{name} is missing" for name in REQUIRED if texts[name] is None]
+    label = _ANSWERS.get((texts["fraud"] or "").lower())
+    if texts["fraud"] is not None and label is None:
+        problems.append(f"fraud: expected yes or no, found {texts['fraud']!r}")
+    verified_at = None
+    if (told := texts["verified_at"]) is not None:
+        try:
+            verified_at = _moment(told, now)
+        except ValueError as error:
+            problems.append(f"verified_at: {error}, found {told!r}")
+    if problems:
+        raise ValueError(", ".join(problems))
+    return {
+        "trans_num": texts["trans_num"],
+        "label": label,
+        "verified_at": verified_at,
+        **{name: texts[name] for name in ("source", "analyst", "note")},
+    }
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
+    lines = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [name for name in REQUIRED if name not in (lines.fieldnames or ())]
+        if missing:
+            there = ", ".join(lines.fieldnames or ()) or "nothing"
+            raise VerdictFileError(f"missing columns {', '.join(missing)}; there is {there}")
+        for row in lines:
+            if None in row or None in row.values():
+                raise VerdictFileError(
+                    f"line {lines.line_num}: expected {len(lines.fieldnames or ())} fields"
+                )
+            yield lines.line_num, row
+    except csv.Error as error:
+        raise VerdictFileError(f"line {lines.line_num}: no CSV: {error}") from error
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise VerdictFileError(f"line {number}: no JSON: {error}") from error
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool | int | str) and len(text := str(value).strip()) <= LONGEST_TEXT:
+        return text or None
+    raise ValueError(f"{name}: expected a text, found {str(value)[:80]!r}")
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError("expected a time as 2026-03-01T12:00:00Z") from error
+    if moment.tzinfo is None:
+        raise ValueError("expected a time with its zone, as 2026-03-01T12:00:00Z")
+    if not datetime(1970, 1, 1, tzinfo=UTC) <= moment <= now + timedelta(days=1):
+        raise ValueError("expected a time from 1970 until now")
+    return moment.astimezone(UTC)

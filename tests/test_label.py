@@ -1,0 +1,303 @@
+import logging
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pytest
+from deltalake import DeltaTable
+
+from conf.lock import Locked, locked
+from jobs import label, label_merge
+from jobs.label import LabelJob
+from jobs.label_ledger import LabelLedger
+from jobs.table_log import TableLog
+from jobs.tables import ensure_table
+from jobs.verdict_inbox import VerdictInbox
+from tests.conftest import payment
+from tests.written_rows import scored_rows, write_file
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Bank:
+    """Tables, an inbox and a clock that moves a second with each look."""
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.inbox = settings.label.inbox
+        self.inbox.mkdir()
+        self.table = TableLog(ensure_table(settings.warehouse, "transactions"))
+        self.now, self.scored = NOW, 0
+        self.job = self.started()
+
+    def started(self):
+        return LabelJob(self.settings, lambda: self.now)
+
+    def score(self, *positions, **changes):
+        self.scored += 1
+        self.table.append(
+            [write_file(self.table.path, scored_rows(*positions, **changes))], "score", self.scored
+        )
+
+    def drop(self, name, *verdicts):
+        """Verdicts of (number of the payment, answer, source)."""
+        lines = [
+            f"{payment(number)['trans_num']},{answer},{source}"
+            for number, answer, source in verdicts
+        ]
+        (self.inbox / name).write_text("\n".join(["trans_num,fraud,source", *lines]) + "\n")
+
+    def look(self):
+        self.now += timedelta(seconds=1)
+        self.job.look()
+
+    @property
+    def ledger(self):
+        return (
+            DeltaTable(self.settings.warehouse.table("labels"))
+            .to_pandas()
+            .sort_values(["recorded_at", "line"])
+        )
+
+    @property
+    def labels(self):
+        """By number of the payment: label, source, and when it was labelled, in seconds after the start."""
+        rows = DeltaTable(self.table.path).to_pandas().sort_values("position")
+        return {
+            row.position: None if row.label is None else (row.label, row.label_source, (row.labelled_at - NOW).total_seconds())
+            for row in rows.itertuples()
+        }  # fmt: skip
+
+
+@pytest.fixture
+def bank(settings):
+    return Bank(settings)
+
+
+def test_verdicts_are_recorded_and_filled_in(bank, caplog):
+    caplog.set_level(logging.INFO, "jobs.label")
+    bank.score(1, 2, 3)
+    before = DeltaTable(bank.table.path).to_pandas()
+    bank.drop("monday.csv", (1, "yes", "chargeback"), (3, "no", "analyst"))
+    bank.look()
+    assert bank.labels == {1: (True, "chargeback", 1), 2: None, 3: (False, "analyst", 1)}
+    ledger = bank.ledger
+    assert ledger["label"].tolist() == [True, False]
+    assert ledger["file"].tolist() == ["monday.csv"] * 2
+    assert (ledger["verified_at"] == ledger["recorded_at"]).all()
+    assert [path.name for path in (bank.inbox / "taken").iterdir()] == ["monday.csv"]
+    assert "monday.csv: 2 verdicts; 0 say what stands already" in caplog.messages
+    assert "2 payments labelled; 0 verdicts wait for their payment" in caplog.messages
+    # All that was there before is as it was.
+    after = DeltaTable(bank.table.path).to_pandas()
+    filled = ["label", "label_source", "labelled_at"]
+    pd.testing.assert_frame_equal(
+        before.drop(columns=filled),
+        after.sort_values("position", ignore_index=True).drop(columns=filled),
+    )
+
+
+def test_a_verdict_before_its_payment_waits_for_it(bank, caplog):
+    caplog.set_level(logging.INFO, "jobs.label")
+    bank.score(1)
+    bank.drop("early.csv", (2, "yes", "chargeback"), (3, "yes", "chargeback"))
+    bank.look()
+    bank.look()
+    assert bank.labels == {1: None}
+    assert caplog.messages.count("0 payments labelled; 2 verdicts wait for their payment") == 1
+    bank.score(2)
+    bank.look()
+    assert bank.labels == {1: None, 2: (True, "chargeback", 1)}
+    bank.job = bank.started()
+    bank.score(3)
+    bank.look()
+    assert bank.labels[3] == (True, "chargeback", 1)
+
+
+def test_a_later_verdict_supersedes_an_earlier_one_and_both_stay_in_the_ledger(bank):
+    bank.score(1, 2)
+    bank.drop("a.csv", (1, "yes", "customer"), (2, "yes", "customer"), (2, "no", "analyst"))
+    bank.look()
+    assert bank.labels == {1: (True, "customer", 1), 2: (False, "analyst", 1)}
+    bank.drop("b.csv", (1, "no", "analyst"))
+    bank.look()
+    assert bank.labels[1] == (False, "analyst", 2)
+    bank.drop("c.csv", (1, "yes", "customer"))
+    bank.look()
+    assert bank.labels[1] == (True, "customer", 3)
+    assert bank.ledger["label"].tolist() == [True, True, False, False, True]
+
+
+def test_a_verdict_that_stands_already_is_not_recorded_again(bank):
+    bank.score(1)
+    for name in ("a.csv", "b.csv"):
+        bank.drop(name, (1, "yes", "customer"), (1, "yes", "customer"))
+        bank.look()
+    assert len(bank.ledger) == 1
+    assert bank.labels == {1: (True, "customer", 1)}
+    version = DeltaTable(bank.table.path).version()
+    bank.job = bank.started()
+    bank.look()
+    assert DeltaTable(bank.table.path).version() == version
+
+
+def test_a_file_is_taken_once_though_the_process_dies_before_it_is_moved(bank, monkeypatch):
+    bank.score(1)
+    bank.drop("b.csv", (1, "yes", "customer"))
+    with monkeypatch.context() as patch:
+        patch.setattr(VerdictInbox, "_move", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            bank.look()
+    bank.drop("a.csv", (1, "no", "analyst"))
+    bank.job = bank.started()
+    bank.look()
+    assert bank.ledger["label"].tolist() == [True, False]
+    assert bank.labels == {1: (False, "analyst", 2)}
+    assert len(list((bank.inbox / "taken").iterdir())) == 2
+
+
+def test_a_process_that_dies_before_the_merge_is_made_good(bank, monkeypatch):
+    bank.score(1)
+    bank.drop("b.csv", (1, "yes", "customer"))
+    with monkeypatch.context() as patch:
+        patch.setattr(label_merge, "merge_labels", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            bank.look()
+    bank.job = bank.started()
+    bank.look()
+    assert bank.labels == {1: (True, "customer", 1)}
+
+
+def test_recorded_times_grow_though_the_clock_jumps_back(bank):
+    bank.drop("a.csv", (1, "yes", "customer"))
+    bank.look()
+    bank.now -= timedelta(hours=1)
+    bank.drop("b.csv", (1, "no", "analyst"))
+    bank.look()
+    standing = LabelLedger(bank.settings.warehouse).standing()
+    assert standing["label"].tolist() == [False]
+    assert bank.ledger["recorded_at"].is_monotonic_increasing
+
+
+def test_a_malformed_file_is_refused_whole_and_the_others_are_taken(bank, caplog):
+    bank.score(1, 2)
+    bank.drop("a.csv", (1, "yes", "customer"), (2, "perhaps", "customer"))
+    bank.drop("b.csv", (2, "yes", "customer"))
+    (bank.inbox / "notes.txt").write_text("no verdicts")
+    (bank.inbox / ".c.csv").write_text("half written")
+    bank.look()
+    assert bank.labels == {1: None, 2: (True, "customer", 1)}
+    refused = {path.name: path.read_text() for path in (bank.inbox / "refused").iterdir()}
+    assert refused["a.reason.txt"] == "line 3: fraud: expected yes or no, found 'perhaps'\n"
+    assert "a.csv" in refused
+    assert caplog.messages == [
+        "a.csv is refused: line 3: fraud: expected yes or no, found 'perhaps'"
+    ]
+    assert {path.name for path in bank.inbox.iterdir()} == {
+        "notes.txt",
+        ".c.csv",
+        "taken",
+        "refused",
+    }
+
+
+def test_files_of_one_name_are_all_kept(bank):
+    for answer in ("yes", "no"):
+        bank.drop("a.csv", (1, answer, "customer"))
+        bank.look()
+    assert len(list((bank.inbox / "taken").iterdir())) == 2
+
+
+def test_payments_that_come_while_labels_are_merged_are_in_nobodys_way(bank, monkeypatch):
+    """A commit between the look at the table and the MERGE's own."""
+    bank.score(*range(1, 20))
+    bank.drop("a.csv", (5, "yes", "customer"))
+    merge, tries = label_merge.merge_labels, []
+
+    def interrupted(table, *arguments):
+        tries.append(1)
+        bank.score(100 + len(tries))
+        merge(table, *arguments)
+
+    monkeypatch.setattr(label_merge, "merge_labels", interrupted)
+    bank.look()
+    assert tries == [1]
+    assert bank.labels[5] == (True, "customer", 1)
+    assert bank.labels[101] is None
+
+
+def test_a_merge_that_another_change_defeats_is_tried_again(bank, monkeypatch):
+    bank.score(5, 6)
+    bank.drop("a.csv", (5, "yes", "customer"))
+    merge, tries = label_merge.merge_labels, []
+
+    def interrupted(table, *arguments):
+        tries.append(1)
+        if len(tries) < 3:
+            DeltaTable(bank.table.path).update({"model_version": "'9'"}, predicate="position = 6")
+        merge(table, *arguments)
+
+    monkeypatch.setattr(label_merge, "merge_labels", interrupted)
+    bank.look()
+    assert len(tries) == 3
+    assert bank.labels[5] == (True, "customer", 1)
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["label", *arguments])
+    return label.main()
+
+
+def test_one_verdict_from_the_command_line(bank, monkeypatch):
+    bank.score(1)
+    number = payment(1)["trans_num"]
+    run(
+        monkeypatch,
+        "--trans-num",
+        number,
+        "--fraud",
+        "yes",
+        "--source",
+        "phone",
+        "--note",
+        "stolen, he says",
+    )
+    [row] = bank.ledger.to_dict("records")
+    assert (row["label"], row["source"], row["note"]) == (True, "phone", "stolen, he says")
+    assert bank.labels[1][:2] == (True, "phone")
+
+
+def test_a_verdict_beside_a_running_job_is_left_to_it(bank, monkeypatch):
+    bank.score(1)
+    with locked(bank.inbox):
+        run(
+            monkeypatch,
+            "--trans-num",
+            payment(1)["trans_num"],
+            "--fraud",
+            "no",
+            "--source",
+            "phone",
+        )
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, "--once")
+        assert ended.value.code == 1
+    assert bank.labels == {1: None}
+    bank.look()
+    assert bank.labels[1][:2] == (False, "phone")
+
+
+def test_one_verdict_without_its_answer_is_refused(bank, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, "--trans-num", "a", "--source", "phone")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: fraud is missing\n"
+    assert not list(bank.inbox.iterdir())
+
+
+def test_a_lock_is_free_again_after_its_block(tmp_path):
+    for path in (tmp_path, tmp_path / "file"):
+        with locked(path), pytest.raises(Locked, match=path.name), locked(path):
+            pass
+        with locked(path):
+            pass
