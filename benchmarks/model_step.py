@@ -15,8 +15,10 @@ from benchmarks.score_job import start_spark
 from benchmarks.spark_udf import UdfScorer, decoded
 from jobs.blocks import from_block
 from jobs.card_memory import KEYED_BLOCK
+from jobs.lineup import Lineup
 from jobs.resume import Resume
-from jobs.scoring import ModelVersion, Scorer, model_columns_of, worker_model
+from jobs.scorer import Scorer
+from jobs.scoring import ModelVersion, model_columns_of, worker_model
 from jobs.sources import payment_source
 from jobs.task_output import Folders
 
@@ -48,7 +50,7 @@ class ModelStep:
 
     def measured(self) -> dict[str, list[float]]:
         """Microseconds a row, once a repeat; the ways take turns."""
-        step = (self._blocks, self._model, self._folders, False)
+        step = (self._blocks, Lineup(self._model), self._folders, False)
         ways: dict[str, Callable[[], DataFrame]] = {
             "ours, rows": lambda: self._ours.reports(*step),
             "spark_udf, rows": lambda: self._theirs.reports(*step),

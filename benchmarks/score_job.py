@@ -20,8 +20,10 @@ from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
 from conf.settings import KafkaSettings
 from jobs.card_memory import KEYED_BLOCK
+from jobs.lineup import FixedModels, Lineup
 from jobs.resume import Resume
-from jobs.scoring import ModelVersion, Scorer
+from jobs.scorer import Scorer
+from jobs.scoring import ModelVersion
 from jobs.sources import payment_source
 from jobs.spark import spark_session
 from jobs.task_output import collect_reports
@@ -77,7 +79,9 @@ class ScoreJob:
         self._parts = _Parts()
         self._source = payment_source(self.spark, self.settings, {})
         with mock.patch.object(jobs.micro_batch, "Scorer", side_effect=scorer or Scorer) as made:
-            self._write = jobs.micro_batch.BatchWriter(self.spark, self.settings, lambda: model)
+            self._write = jobs.micro_batch.BatchWriter(
+                self.spark, self.settings, FixedModels(Lineup(model))
+            )
         made.assert_called_once()
         past = self.spark.read.schema(KEYED_BLOCK).parquet(str(place.past))
         self._resume = Resume(written={}, past=past)

@@ -13,6 +13,7 @@ from pyspark.sql.types import StructType
 from benchmarks.trained import model_uri
 from jobs.blocks import from_block
 from jobs.features import FEATURE_NAMES
+from jobs.lineup import Lineup
 from jobs.scoring import SCORED, ModelVersion
 from jobs.task_output import TASK_REPORT, Folders, gathered, report_of
 
@@ -34,7 +35,7 @@ class UdfScorer:
         )
 
     def reports(
-        self, batch: DataFrame, model: ModelVersion, folders: Folders, tells_hits: bool
+        self, batch: DataFrame, lineup: Lineup, folders: Folders, tells_hits: bool
     ) -> DataFrame:
         """Payments scored and written. What a micro-batch holds beside valid payments is left out:
         the benchmark has none.
@@ -50,7 +51,7 @@ class UdfScorer:
                 files = {"transactions": writer.finished()}
             yield report_of(counts, files, [], [])
 
-        return self.scored(decoded(batch), model).mapInArrow(write, TASK_REPORT)
+        return self.scored(decoded(batch), lineup.champion).mapInArrow(write, TASK_REPORT)
 
     def scored(self, payments: DataFrame, model: ModelVersion) -> DataFrame:
         """``DECODED`` with the scores: ``SCORED``."""
@@ -62,6 +63,8 @@ class UdfScorer:
                 "threshold": F.lit(model.threshold),
                 "model_name": F.lit(model.name),
                 "model_version": F.lit(model.version),
+                "challenger_score": F.lit(None).cast("double"),
+                "challenger_version": F.lit(None).cast("string"),
                 # It gives none, which saves it a call of the model on the hits.
                 "reasons": F.lit(None).cast(SCORED["reasons"].dataType),
             }

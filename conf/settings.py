@@ -96,6 +96,9 @@ class RegistrySettings(_Section):
     experiment: str = "fraud"
     model_name: str = "fraud"
     alias: str = Field("champion", description="alias of the version that scores")
+    challenger_alias: str = Field(
+        "challenger", description="alias of the version that scores in shadow"
+    )
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
 

@@ -5,23 +5,34 @@ import threading
 
 from jobs.model import ModelRefused
 from jobs.model_cache import ModelCache
-from jobs.model_registry import Registry, RegistryError, VersionReference, first_line
+from jobs.model_registry import (
+    SET_ASIDE,
+    NoAlias,
+    Registry,
+    RegistryError,
+    VersionReference,
+    first_line,
+)
 from jobs.scoring import ModelVersion
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 30.0
+CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 class NoModel(Exception):
     """No version can score: the alias is not set and none ran here before."""
 
 
-class ChampionWatcher:
-    """Keeps ``current`` at the version that the alias points to, from a thread of its own.
+class AliasWatcher:
+    """Keeps ``found`` at the version that an alias points to, from a thread of its own.
 
     A version that does not fit is refused once, by name, and the current one goes on; so it does
     while the registry is away.
+
+    Args:
+        role: what the alias is to the job, for messages: `champion` or `challenger`.
     """
 
     def __init__(
@@ -30,30 +41,43 @@ class ChampionWatcher:
         cache: ModelCache,
         poll_seconds: float,
         patience_seconds: float = PATIENCE_SECONDS,
+        role: str = CHAMPION,
     ) -> None:
-        self._registry, self._cache = registry, cache
+        self._registry, self._cache, self._role = registry, cache, role
         self._poll_seconds, self._patience_seconds = poll_seconds, patience_seconds
         self._refused: VersionReference | None = None
         self._refusal = ""
         self._delayed: VersionReference | None = None
         self._trouble = ""
+        self._to_tag: list[tuple[VersionReference, str]] = []
         self._ended = threading.Event()
         self._settled = threading.Event()
         self._settled.set()
         self._current: ModelVersion | None = None
+        self._reference: VersionReference | None = None
+        self._proved: ModelVersion | None = None
+        self.previous: ModelVersion | None = None
+
+    @property
+    def found(self) -> ModelVersion | None:
+        """The version that scores now, if there is one; waits up to ``patience_seconds`` for one
+        that is being fetched, once.
+        """
+        if not self._settled.wait(self._patience_seconds):
+            log.warning(
+                "the new %s takes long to fetch; going on without waiting for it", self._role
+            )
+            self._settled.set()
+        return self._current
 
     @property
     def current(self) -> ModelVersion:
-        """The version that scores now; waits up to ``patience_seconds`` for one that is being
-        fetched, once.
+        """``found``.
 
         Raises:
             NoModel: there is none.
         """
-        if not self._settled.wait(self._patience_seconds):
-            log.warning("the new champion takes long to fetch; going on without waiting for it")
-            self._settled.set()
-        current = self._current
+        current = self.found
         if current is None:
             raise NoModel(
                 "no model to score with: the registry has no usable version under the alias, "
@@ -66,25 +90,63 @@ class ChampionWatcher:
     def start(self) -> None:
         """Find the version to begin with, then watch until ``stop``."""
         self.look()
-        if self._current is None:
+        if self._current is None and self._role == CHAMPION:
             try:
                 self._current = self._cache.load()
             except ModelRefused as refusal:
                 log.warning("the cache is of no use: %s", refusal)
             if self._current is not None:
                 log.warning("going on with %s from the cache", self._current.label)
-        threading.Thread(target=self._watch, name="champion", daemon=True).start()
+                self.previous = self._cached_previous()
+        threading.Thread(target=self._watch, name=self._role, daemon=True).start()
 
     def stop(self) -> None:
         """End the watching."""
         self._ended.set()
 
+    def has(self, version: ModelVersion) -> bool:
+        """Whether ``version`` is the current one."""
+        return self._current is version
+
+    def proved(self, version: ModelVersion) -> None:
+        """``version`` scored a micro-batch: one to fall back on, should the next one fail."""
+        if self._proved is not version and self.has(version):
+            self._proved = version
+            try:
+                self._cache.proved(version)
+            except OSError as error:
+                log.warning("%s cannot be kept to fall back on: %s", version.label, error)
+
+    def set_aside(self, version: ModelVersion, reason: str) -> None:
+        """Use ``version`` no more: the one before it goes on, if there is one. The registry is told
+        at the next look.
+        """
+        if not self.has(version):
+            return
+        reference = self._reference or VersionReference(version.name, version.version, {})
+        self._refused, self._refusal = reference, f"{version.label} is set aside: {reason}"
+        self._to_tag.append((reference, reason))
+        self._current, self.previous = self.previous, None
+        try:
+            self._cache.forget()
+        except OSError as error:
+            log.warning("the cache still holds %s: %s", version.label, error)
+
     def look(self) -> None:
         """Look the alias up once and take over what is new and fits."""
+        self._tag()
         try:
             reference = self._registry.aliased()
+        except NoAlias as error:
+            if self._role == CHAMPION:
+                self._tell(f"the registry names no version: {error}")
+            elif self._current is not None:
+                log.info("%s is no longer %s", self._current.label, self._role)
+                self._current = None
+            return
         except RegistryError as error:
-            self._tell(f"the registry names no version: {error}")
+            if self._role == CHAMPION:  # which says it for both
+                self._tell(f"the registry names no version: {error}")
             return
         if not self._is_new(reference):
             self._trouble = self._refusal if reference == self._refused else ""
@@ -98,9 +160,20 @@ class ChampionWatcher:
         finally:
             self._settled.set()
 
+    def _tag(self) -> None:
+        while self._to_tag:
+            try:
+                self._registry.set_aside(*self._to_tag[0])
+            except RegistryError as error:
+                self._tell(f"the registry cannot be told what was set aside: {error}")
+                return
+            self._to_tag.pop(0)
+
     def _take_over(self, reference: VersionReference) -> None:
         try:
-            self._current = self._cache.fetch(self._registry, reference)
+            if SET_ASIDE in reference.tags:
+                raise ModelRefused(f"it was set aside: {reference.tags[SET_ASIDE]}")
+            current = self._cache.fetch(self._registry, reference)
         except ModelRefused as refusal:
             self._refused, self._refusal = reference, f"{reference.label} is refused: {refusal}"
             self._tell(self._refusal)
@@ -108,11 +181,19 @@ class ChampionWatcher:
             self._delayed = reference
             self._tell(f"{reference.label} cannot be fetched: {first_line(error)}")
         else:
+            if self._role == CHAMPION:
+                self.previous = self._cached_previous()
+            self._current, self._reference = current, reference
             self._refused = self._delayed = None
             self._trouble = ""
-            log.info(
-                "champion is %s (threshold %.4g)", self._current.label, self._current.threshold
-            )
+            log.info("%s is %s (threshold %.4g)", self._role, current.label, current.threshold)
+
+    def _cached_previous(self) -> ModelVersion | None:
+        try:
+            return self._cache.load_previous()
+        except ModelRefused as refusal:
+            log.warning("there is no version to fall back on: %s", refusal)
+            return None
 
     def _is_new(self, reference: VersionReference) -> bool:
         current = self._current

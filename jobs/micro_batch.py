@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -14,8 +14,10 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.settings import Settings
 from jobs.data_files import DataFile, read_file, remove_file
 from jobs.hits_topic import HitsTopic
+from jobs.lineup import Lineup, Models
 from jobs.schemas import WRITTEN_TABLES
-from jobs.scoring import ModelVersion, Scorer
+from jobs.scorer import Scorer
+from jobs.scoring import ModelVersion, load_archive, scored_anew
 from jobs.table_log import TableLog
 from jobs.tables import ensure_table
 from jobs.task_output import (
@@ -26,6 +28,7 @@ from jobs.task_output import (
     are_duplicates,
     at_addresses,
     collect_reports,
+    hits_of,
     writer_of,
 )
 
@@ -38,10 +41,8 @@ class BatchWriter:
     ``has_written`` is set once a micro-batch was written.
     """
 
-    def __init__(
-        self, spark: SparkSession, settings: Settings, champion: Callable[[], ModelVersion]
-    ) -> None:
-        self._spark, self._champion = spark, champion
+    def __init__(self, spark: SparkSession, settings: Settings, models: Models) -> None:
+        self._spark, self._models = spark, models
         self._logs = {
             name: TableLog(ensure_table(settings.warehouse, name)) for name in WRITTEN_TABLES
         }
@@ -53,16 +54,20 @@ class BatchWriter:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write ``batch``, columns ``jobs.card_memory.OPERATOR_OUTPUT`` (called by Spark)."""
         started = time.perf_counter()
-        model = self._champion()
+        lineup = self._models.lineup()
         tells_hits = self._hits_topic is not None
         # One action: the operator's state moves on with the first, and a second would run it again.
-        report = collect_reports(self._scorer.reports(batch, model, self._folders, tells_hits))
+        report = collect_reports(self._scorer.reports(batch, lineup, self._folders, tells_hits))
+        scored_by = self._seen_to(report, lineup)
+        if scored_by is not lineup.champion:
+            report = self._scored_anew(report, scored_by)
         self._write(report, batch_id)
+        self._models.proved(scored_by)
         self.has_written.set()
         scored = report.valid - len(report.duplicates)
         log.info(
             "batch %d: %d received, %d scored by %s, %d rejected, %d seen before, %.2f s",
-            batch_id, report.received, scored, model.label, report.invalid,
+            batch_id, report.received, scored, scored_by.label, report.invalid,
             report.received - scored - report.invalid, time.perf_counter() - started,
         )  # fmt: skip
 
@@ -85,6 +90,38 @@ class BatchWriter:
                 remove_file(self._logs[name].path, file.name)
         if self._hits_topic and hits is not None:
             self._hits_topic.send(hits.to_pylist())
+
+    def _seen_to(self, report: BatchReport, lineup: Lineup) -> ModelVersion:
+        """Have versions that failed set aside; the one that the micro-batch is scored by."""
+        scored_by = lineup.champion
+        if "champion" in report.troubles and lineup.previous is not None:
+            self._models.failed(lineup.champion, report.troubles["champion"])
+            scored_by = lineup.previous
+        if "challenger" in report.troubles and lineup.challenger is not None:
+            self._models.failed(lineup.challenger, report.troubles["challenger"])
+        return scored_by
+
+    def _scored_anew(self, report: BatchReport, model: ModelVersion) -> BatchReport:
+        """Score all of a micro-batch with ``model``: a version that fails on some payments, in one
+        task, has scored others.
+
+        Raises:
+            jobs.model.ModelRefused: it fails too.
+        """
+        folder = self._folders.transactions
+        loaded = load_archive(model.archive, model.inputs)
+        files: list[DataFile] = []
+        hits: list[pa.Table] = []
+        for file in report.files.get("transactions", []):
+            rows = scored_anew(read_file(folder, file.name), model, loaded)
+            files += self._file_of("transactions", rows)
+            hits.append(hits_of(rows))
+            remove_file(folder, file.name)
+        return replace(
+            report,
+            files={**report.files, "transactions": files},
+            hits=pa.concat_tables(hits) if hits and report.hits is not None else report.hits,
+        )
 
     def _set_apart(self, report: BatchReport) -> BatchReport:
         """Move the payments whose `trans_num` another card used before to `duplicates`: the buckets

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import threading
 import uuid
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,13 +17,18 @@ from jobs.scoring import ModelVersion, load_archive, zip_folder
 
 DEFAULT_THRESHOLD = 0.5
 
+_PROVED = "PROVED"
+
 
 class ModelCache:
-    """The last good version on disk, for a start while the registry is away."""
+    """The version that was fetched last, and the last one before it that scored well: on disk, for
+    a start while the registry is away, and for one that fails in the stream.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._current = folder / "current.json"
+        self._current, self._previous = folder / "current.json", folder / "previous.json"
+        self._lock = threading.Lock()
 
     def load(self) -> ModelVersion | None:
         """The version stored last, or None.
@@ -29,15 +36,15 @@ class ModelCache:
         Raises:
             ModelRefused: what is stored is damaged.
         """
-        if not self._current.is_file():
-            return None
-        try:
-            stored = json.loads(self._current.read_text())
-            files = self._folder / stored.pop("files")
-            reference = VersionReference(**stored)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ModelRefused(f"{self._current} is damaged: {error!r}") from error
-        return read_version(files, reference)
+        return self._read(self._current)
+
+    def load_previous(self) -> ModelVersion | None:
+        """The version that scored before the one stored last, or None.
+
+        Raises:
+            ModelRefused: what is stored is damaged.
+        """
+        return self._read(self._previous)
 
     def fetch(self, registry: Registry, reference: VersionReference) -> ModelVersion:
         """Download a version, check it against the contract, make it the stored one.
@@ -51,19 +58,76 @@ class ModelCache:
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir(parents=True)
         version = read_version(registry.download(reference, arriving), reference)
-        self._store(arriving, reference)
+        with self._lock:
+            self._store(arriving, reference)
         return version
 
+    def proved(self, version: ModelVersion) -> None:
+        """Remember that the stored version scored a micro-batch, if it is ``version``.
+
+        Raises:
+            OSError: it cannot be stored.
+        """
+        with self._lock:
+            stored, files = self._stored(self._current)
+            if files is not None and _is_same(stored, version):
+                (files / _PROVED).touch()
+
+    def forget(self) -> None:
+        """Go back to the version before the stored one; without it, to none.
+
+        Raises:
+            OSError: it cannot be stored.
+        """
+        with self._lock:
+            if self._previous.is_file():
+                self._previous.replace(self._current)
+            else:
+                self._current.unlink(missing_ok=True)
+
+    def _read(self, entry: Path) -> ModelVersion | None:
+        if not entry.is_file():
+            return None
+        try:
+            stored = json.loads(entry.read_text())
+            files = self._folder / stored.pop("files")
+            reference = VersionReference(**stored)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ModelRefused(f"{entry} is damaged: {error!r}") from error
+        return read_version(files, reference)
+
     def _store(self, arriving: Path, reference: VersionReference) -> None:
+        stored, before = self._stored(self._current)
+        is_proved = before is not None and (before / _PROVED).is_file()
         # A name of its own: the same version may lie there already, and stays until the switch.
         files = self._folder / f"v{reference.version}-{uuid.uuid4().hex[:8]}"
+        if is_proved and _is_same(stored, reference):
+            (arriving / _PROVED).touch()
+        elif is_proved:
+            self._write(self._previous, stored)
         arriving.rename(files)
-        draft = self._current.with_suffix(".tmp")
-        draft.write_text(json.dumps(asdict(reference) | {"files": files.name}))
-        draft.replace(self._current)
+        self._write(self._current, asdict(reference) | {"files": files.name})
+        kept = {files, self._stored(self._previous)[1]}
         for other in self._folder.glob("v*"):
-            if other != files:
+            if other not in kept:
                 shutil.rmtree(other, ignore_errors=True)
+
+    def _stored(self, entry: Path) -> tuple[dict[str, Any], Path | None]:
+        """What an entry says and where its files are; nothing where it is damaged."""
+        try:
+            stored = json.loads(entry.read_text())
+            return stored, self._folder / stored["files"]
+        except (OSError, ValueError, TypeError, KeyError):
+            return {}, None
+
+    def _write(self, entry: Path, stored: dict[str, Any]) -> None:
+        draft = entry.with_suffix(".tmp")
+        draft.write_text(json.dumps(stored))
+        draft.replace(entry)
+
+
+def _is_same(stored: dict[str, Any], version: VersionReference | ModelVersion) -> bool:
+    return (stored.get("name"), stored.get("version")) == (version.name, version.version)
 
 
 def read_version(files: Path, reference: VersionReference) -> ModelVersion:

@@ -7,12 +7,23 @@ from typing import Protocol
 
 import mlflow.artifacts
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from conf.settings import RegistrySettings
+
+SET_ASIDE = "set_aside"
+"""Tag of a version that failed in the stream: why. Without it the version is tried again."""
+
+LONGEST_TAG = 1000
+_NO_ALIAS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 class RegistryError(Exception):
     """The registry does not answer, or has not what was asked for."""
+
+
+class NoAlias(RegistryError):
+    """The registry answers that the alias points to no version."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +41,13 @@ class VersionReference:
 
 
 class Registry(Protocol):
-    """What the watcher asks of a model registry. Both calls raise ``RegistryError``."""
+    """What the watcher asks of a model registry. All calls raise ``RegistryError``."""
 
     def aliased(self) -> VersionReference:
-        """The version that the alias points to."""
+        """The version that the alias points to; ``NoAlias`` where there is none."""
+
+    def set_aside(self, reference: VersionReference, reason: str) -> None:
+        """Tag a version that failed in the stream."""
 
     def download(self, reference: VersionReference, folder: Path) -> Path:
         """Fetch the version's files into ``folder``; return where the model lies."""
@@ -42,25 +56,37 @@ class Registry(Protocol):
 class MlflowRegistry:
     """The registry of the settings. An answer is waited for two seconds, once."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, alias: str | None = None) -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         self._address = settings.tracking_uri
-        self._name, self._alias = settings.model_name, settings.alias
+        self._name, self._alias = settings.model_name, alias or settings.alias
 
     # Below MLflow lie SQLAlchemy, requests, boto3 and whatever else stores artifacts, each with
     # errors of its own.
 
     def aliased(self) -> VersionReference:
-        """The version that the alias points to."""
+        """The version that the alias points to; ``NoAlias`` where there is none."""
         try:
             require_registry_file(self._address)
             mlflow.set_tracking_uri(self._address)
             client = MlflowClient(self._address)
             found = client.get_model_version_by_alias(self._name, self._alias)
         except Exception as error:
-            raise RegistryError(first_line(error)) from error
+            is_known = isinstance(error, MlflowException) and error.error_code in _NO_ALIAS
+            raise (NoAlias if is_known else RegistryError)(first_line(error)) from error
         return VersionReference(found.name, str(found.version), dict(found.tags))
+
+    def set_aside(self, reference: VersionReference, reason: str) -> None:
+        """Tag a version that failed in the stream."""
+        try:
+            require_registry_file(self._address)
+            client = MlflowClient(self._address)
+            client.set_model_version_tag(
+                reference.name, reference.version, SET_ASIDE, reason[:LONGEST_TAG]
+            )
+        except Exception as error:
+            raise RegistryError(first_line(error)) from error
 
     def download(self, reference: VersionReference, folder: Path) -> Path:
         """Fetch the version's files into ``folder``; return where the model lies."""

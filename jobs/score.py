@@ -16,18 +16,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from conf.settings import Settings, settings_from_arguments, stop
+from conf.settings import RegistrySettings, Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.arrivals import cut_into_buckets
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
-from jobs.champion import ChampionWatcher, NoModel
+from jobs.champion import CHALLENGER, AliasWatcher, NoModel
+from jobs.lineup import LiveModels, Models
 from jobs.micro_batch import BatchWriter
 from jobs.model_cache import ModelCache
 from jobs.model_registry import MlflowRegistry
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
-from jobs.scoring import ModelVersion
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
 from jobs.worker import settle
@@ -70,31 +70,44 @@ def main() -> int:
     log_to_stderr()
     spark = spark_session("score")
     ended = stop_on_signals()
-    watcher = ChampionWatcher(
-        MlflowRegistry(settings.registry),
-        ModelCache(settings.registry.cache),
-        settings.registry.poll_seconds,
-    )
-    watcher.start()
+    champion, challenger = alias_watchers(settings.registry)
+    champion.start()
+    challenger.start()
     try:
-        log.info("scoring with %s", watcher.current.label)
+        log.info("scoring with %s", champion.current.label)
     except NoModel as error:
         stop(str(error))
+    models = LiveModels(champion, challenger, lambda subject, text: None)
     try:
-        status = run_score(spark, settings, lambda: watcher.current, arguments.once, ended)
+        status = run_score(spark, settings, models, arguments.once, ended)
     except PaymentFileError as error:
         stop(f"score.history: {error}")
     except OtherLayout as error:
         stop(str(error))
-    watcher.stop()
+    champion.stop()
+    challenger.stop()
     spark.stop()
     return status
+
+
+def alias_watchers(settings: RegistrySettings) -> tuple[AliasWatcher, AliasWatcher]:
+    """Those of champion and challenger, not started."""
+    of_champion = AliasWatcher(
+        MlflowRegistry(settings), ModelCache(settings.cache), settings.poll_seconds
+    )
+    of_challenger = AliasWatcher(
+        MlflowRegistry(settings, settings.challenger_alias),
+        ModelCache(settings.cache / CHALLENGER),
+        settings.poll_seconds,
+        role=CHALLENGER,
+    )
+    return of_champion, of_challenger
 
 
 def run_score(
     spark: SparkSession,
     settings: Settings,
-    champion: Callable[[], ModelVersion],
+    models: Models,
     once: bool,
     ended: threading.Event,
 ) -> int:
@@ -104,7 +117,7 @@ def run_score(
         The exit status.
     """
     checkpoint = settings.warehouse.checkpoint("score")
-    write = BatchWriter(spark, settings, champion)
+    write = BatchWriter(spark, settings, models)
 
     def stream(resume: Resume) -> DataStreamWriter:
         source = payment_source(spark, settings, resume.written)

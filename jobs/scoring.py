@@ -8,8 +8,8 @@ import tempfile
 import weakref
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,21 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pyspark import Broadcast
-from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from ingest.schema import PAYMENT_FIELDS
+from jobs.arrivals import PAYMENTS
 from jobs.envelopes import MOMENT
 from jobs.explain import reasons_of
 from jobs.features import FEATURE_NAMES
 from jobs.model import AVAILABLE_INPUTS, LoadedModel, ModelInput, ModelRefused
 from jobs.schemas import TRANSACTIONS
-from jobs.task_output import TASK_REPORT, Folders, score_and_write
 from jobs.windows import Floats
 from jobs.worker import settle
 
 log = logging.getLogger("jobs.scoring")
 
-VERSIONS_IN_A_WORKER = 3
+VERSIONS_IN_A_WORKER = 4
 
 LATER_COLUMNS = ("label", "label_source", "labelled_at")
 """Columns of `transactions` that scoring leaves NULL."""
@@ -92,54 +91,14 @@ def load_archive(archive: bytes, inputs: tuple[ModelInput, ...]) -> LoadedModel:
     return loaded
 
 
-class Scorer:
-    """Scores micro-batches; broadcasts a version once, for as long as it is in use."""
-
-    def __init__(self, spark: SparkSession) -> None:
-        self._spark = spark
-        self._broadcast: tuple[ModelVersion, Broadcast[bytes]] | None = None
-
-    def reports(
-        self, batch: DataFrame, model: ModelVersion, folders: Folders, tells_hits: bool
-    ) -> DataFrame:
-        """Payments scored by ``model`` and written, by ``jobs.task_output.score_and_write``.
-
-        Args:
-            batch: ``jobs.card_memory.OPERATOR_OUTPUT``.
-            folders: of the tables.
-            tells_hits: whether the reports have the hits.
-
-        Returns:
-            ``jobs.task_output.TASK_REPORT``, a row a task.
-        """
-        archive = self._shared(model)
-        key = (model.name, model.version, id(archive))
-        known = replace(model, archive=b"")
-
-        def judge(payments: pa.Table) -> pa.Table:
-            return scored(payments, known, worker_model(key, archive, known.inputs))
-
-        def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            return score_and_write(batches, folders, judge, tells_hits)
-
-        return batch.mapInArrow(write, TASK_REPORT)
-
-    def _shared(self, model: ModelVersion) -> "Broadcast[bytes]":
-        if self._broadcast is None or self._broadcast[0] is not model:
-            if self._broadcast is not None:
-                self._broadcast[1].unpersist()
-            self._broadcast = (model, self._spark.sparkContext.broadcast(model.archive))
-        return self._broadcast[1]
-
-
 def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
-    """``SCORED``, from ``jobs.arrivals.PAYMENTS``.
+    """``SCORED``, from ``jobs.arrivals.PAYMENTS``; without a challenger.
 
     Raises:
         jobs.model.ModelRefused: the model fails on them.
     """
     n = len(payments)
-    scores = loaded.predict(model_columns_of(payments, [item.name for item in model.inputs]))
+    scores = scores_of(payments, model, loaded)
     features = [payments[name].combine_chunks() for name in FEATURE_NAMES]
     columns = {name: payments[name] for name in payments.column_names} | {
         "ingested_at": payments["received_at"],
@@ -150,9 +109,46 @@ def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.T
         "threshold": np.full(n, model.threshold),
         "model_name": pa.repeat(model.name, n),
         "model_version": pa.repeat(model.version, n),
+        "challenger_score": pa.nulls(n, pa.float64()),
+        "challenger_version": pa.nulls(n, pa.string()),
         "reasons": reasons_column(payments, scores, model, loaded),
     }
     return pa.table({name: columns[name] for name in SCORED.names})
+
+
+def scores_of(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> Floats:
+    """The probability of fraud of each payment: float64 of shape (n,).
+
+    Raises:
+        jobs.model.ModelRefused: the model fails on them.
+    """
+    return loaded.predict(model_columns_of(payments, [item.name for item in model.inputs]))
+
+
+def with_challenger(rows: pa.Table, scores: Floats, version: str) -> pa.Table:
+    """``rows`` (``SCORED``) with the scores of a challenger, float64 of shape (n,)."""
+    columns = {"challenger_score": scores, "challenger_version": pa.repeat(version, len(rows))}
+    for name, values in columns.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values))
+    return rows
+
+
+def scored_anew(rows: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
+    """``SCORED`` again, by another version; the challenger's scores stay.
+
+    Raises:
+        jobs.model.ModelRefused: the model fails on them.
+    """
+    features = rows["features"].combine_chunks()
+    payments = {name: features.field(name) for name in FEATURE_NAMES}
+    payments |= {name: rows[name] for name in rows.column_names} | {
+        "received_at": rows["ingested_at"]
+    }
+    table = pa.table({name: payments[name] for name in PAYMENTS.names})
+    again = scored(table, model, loaded)
+    for name in ("challenger_score", "challenger_version"):
+        again = again.set_column(again.schema.get_field_index(name), name, rows[name])
+    return again
 
 
 def reasons_column(
@@ -211,7 +207,7 @@ _loaded: OrderedDict[tuple[Any, ...], LoadedModel] = OrderedDict()
 def worker_model(
     key: tuple[Any, ...], archive: "Broadcast[bytes]", inputs: tuple[ModelInput, ...]
 ) -> LoadedModel:
-    """The model of ``key`` in this worker process: loaded once, at most three versions kept."""
+    """The model of ``key`` in this worker process: loaded once, at most four versions kept."""
     if key not in _loaded:
         _loaded[key] = load_archive(archive.value, inputs)
         while len(_loaded) > VERSIONS_IN_A_WORKER:

@@ -4,7 +4,8 @@ of the tables into data files of its own, and reports to the driver, which commi
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -41,16 +42,19 @@ TASK_REPORT = StructType(
         StructField("files", StringType()),
         StructField("duplicates", BinaryType()),
         StructField("hits", BinaryType()),
+        StructField("troubles", StringType()),
     ]
 )
 """A task's rows received, its valid and invalid first arrivals on their cards; the data files as
-JSON by table; ``jobs.arrivals.DUPLICATES`` and the hits with their addresses as blocks or NULL."""
+JSON by table; ``jobs.arrivals.DUPLICATES`` and the hits with their addresses as blocks or NULL;
+what `champion` or `challenger` said that failed, as JSON."""
 
 _REPORT = pa.schema(
     [
         *((name, pa.int64()) for name in ("received", "valid", "invalid")),
         ("files", pa.string()),
         *((name, pa.binary()) for name in ("duplicates", "hits")),
+        ("troubles", pa.string()),
     ]
 )
 
@@ -75,7 +79,8 @@ def writer_of(table: str, folder: str) -> DataFileWriter:
 @dataclass(frozen=True)
 class BatchReport:
     """The reports of all tasks of a micro-batch: counts, data files by table, ``duplicates``, and
-    hits (``HIT_COLUMNS_AT``) where they were asked for.
+    hits (``HIT_COLUMNS_AT``) where they were asked for; ``troubles``: what `champion` or
+    `challenger` said that failed.
     """
 
     received: int
@@ -84,10 +89,15 @@ class BatchReport:
     files: Mapping[str, list[DataFile]]
     duplicates: frozenset[Duplicate]
     hits: pa.Table | None
+    troubles: Mapping[str, str] = field(default_factory=dict)
 
 
 def score_and_write(
-    batches: Iterator[pa.RecordBatch], folders: Folders, judge: Judge, tells_hits: bool
+    batches: Iterator[pa.RecordBatch],
+    folders: Folders,
+    judge: Judge,
+    tells_hits: bool,
+    troubles: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[pa.RecordBatch]:
     """Work through a task's part of a micro-batch.
 
@@ -96,6 +106,7 @@ def score_and_write(
         folders: of the tables.
         judge: scores payments.
         tells_hits: whether the report has the hits.
+        troubles: what ``judge`` leaves there is reported.
 
     Returns:
         One row, ``TASK_REPORT``.
@@ -120,7 +131,7 @@ def score_and_write(
             if tells_hits:
                 hits.append(hits_of(rows))
         files = {"transactions": transactions.finished(), "rejected": rejected.finished()}
-    yield report_of(counts, files, duplicates, hits)
+    yield report_of(counts, files, duplicates, hits, troubles)
 
 
 def report_of(
@@ -128,6 +139,7 @@ def report_of(
     files: Mapping[str, DataFile | None],
     duplicates: list[pa.Table],
     hits: list[pa.Table],
+    troubles: Mapping[str, str] = MappingProxyType({}),
 ) -> pa.RecordBatch:
     """A task's report as a row of ``TASK_REPORT``."""
     told = {name: asdict(file) for name, file in files.items() if file is not None}
@@ -136,6 +148,7 @@ def report_of(
         "files": json.dumps(told),
         "duplicates": to_block(pa.concat_tables(duplicates)) if duplicates else None,
         "hits": to_block(pa.concat_tables(hits)) if hits else None,
+        "troubles": json.dumps(dict(troubles)),
     }
     return pa.RecordBatch.from_pylist([row], schema=_REPORT)
 
@@ -156,6 +169,7 @@ def collect_reports(reports: DataFrame) -> BatchReport:
         files=files,
         duplicates=frozenset(rows_of(join_blocks(named)) if named else ()),
         hits=join_blocks(hits) if hits else None,
+        troubles={role: said for row in rows for role, said in json.loads(row["troubles"]).items()},
     )
 
 

@@ -18,6 +18,7 @@ from jobs.features import FEATURE_NAMES
 from jobs.model_cache import read_version
 from jobs.model_registry import VersionReference
 from jobs.scoring import ModelVersion
+from tests.conftest import save_code_model
 
 CONSTANT_CODE = """
 import mlflow
@@ -42,6 +43,13 @@ def constant_version(version: str, score: float) -> ModelVersion:
             str(path), python_model=str(code), signature=signature, pip_requirements=[]
         )
         return read_version(path, VersionReference("constant", version, {}))
+
+
+def code_version(version: str, body: str) -> ModelVersion:
+    """A model whose `predict` is ``body``, with the column `amt` in ``data``."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = save_code_model(Path(folder) / "model", body, {"amt": "double"})
+        return read_version(path, VersionReference("code", version, {}))
 
 
 def forest_version(version: str) -> ModelVersion:

@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 
 from conf.settings import load_settings
-from jobs.champion import ChampionWatcher, NoModel
+from jobs.champion import CHALLENGER, AliasWatcher, NoModel
 from jobs.model_cache import ModelCache
-from jobs.model_registry import MlflowRegistry, RegistryError, VersionReference
+from jobs.model_registry import SET_ASIDE, MlflowRegistry, NoAlias, RegistryError, VersionReference
 from tests.conftest import PROJECT, save_code_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -38,13 +38,22 @@ class FakeRegistry:
     def __init__(self, folders, alias):
         self.folders, self.alias = folders, alias
         self.tags = {}
+        self.tag_trouble = None
         self.trouble = self.download_trouble = None
         self.downloads = []
 
     def aliased(self):
         if self.trouble:
             raise self.trouble
+        if self.alias is None:
+            raise NoAlias("no such alias")
         return VersionReference("fraud", self.alias, dict(self.tags))
+
+    def set_aside(self, reference, reason):
+        if self.tag_trouble:
+            raise self.tag_trouble
+        assert reference.version == self.alias
+        self.tags = {SET_ASIDE: reason}
 
     def download(self, reference, folder):
         self.downloads.append(reference.version)
@@ -65,7 +74,7 @@ def begin(tmp_path):
     watchers = []
 
     def started(registry, **options):
-        watcher = ChampionWatcher(registry, ModelCache(tmp_path / "cache"), 3600, **options)
+        watcher = AliasWatcher(registry, ModelCache(tmp_path / "cache"), 3600, **options)
         watchers.append(watcher)
         watcher.start()
         return watcher
@@ -124,7 +133,7 @@ def test_the_watching_goes_on_by_itself(registry, tmp_path):
         return told_of()
 
     registry.aliased = aliased
-    watcher = ChampionWatcher(registry, ModelCache(tmp_path), 0.001)
+    watcher = AliasWatcher(registry, ModelCache(tmp_path), 0.001)
     watcher.start()
     registry.alias = "2"
     assert taken.wait(30)
@@ -133,7 +142,7 @@ def test_the_watching_goes_on_by_itself(registry, tmp_path):
 
 def test_an_unforeseen_error_does_not_end_the_watching(registry, tmp_path, caplog):
     looked = threading.Semaphore(0)
-    watcher = ChampionWatcher(registry, ModelCache(tmp_path), 0.001)
+    watcher = AliasWatcher(registry, ModelCache(tmp_path), 0.001)
     watcher.start()
 
     def fails():
@@ -490,3 +499,112 @@ def test_a_registry_file_that_is_moved_and_restored_is_read_again(
     client.set_registered_model_alias("fraud", "champion", "2")
     watcher.look()
     assert watcher.current.version == "2"
+
+
+def moved(watcher, registry, alias):
+    registry.alias, registry.tags = alias, {}
+    watcher.look()
+    return watcher
+
+
+def test_a_version_that_fails_is_set_aside_for_the_one_that_scored_before(registry, begin, told):
+    watcher = begin(registry)
+    watcher.proved(watcher.current)
+    assert watcher.previous is None
+    moved(watcher, registry, "2")
+    assert watcher.previous.version == "1"
+    watcher.set_aside(watcher.current, "it answers NaN")
+    assert (watcher.current.version, watcher.previous) == ("1", None)
+    watcher.look()
+    assert registry.tags == {SET_ASIDE: "it answers NaN"}
+    watcher.look()
+    assert registry.downloads == ["1", "2"]
+    assert told() == ["fraud v2 is refused: it was set aside: it answers NaN; fraud v1 goes on"]
+    # Without the tag it is tried again.
+    assert moved(watcher, registry, "2").current.version == "2"
+    assert watcher.previous.version == "1"
+
+
+def test_what_was_set_aside_is_not_taken_after_a_start(registry, begin):
+    watcher = begin(registry)
+    watcher.proved(watcher.current)
+    moved(watcher, registry, "2").set_aside(watcher.current, "it fails")
+    watcher.look()
+    assert begin(registry).current.version == "1"
+    registry.trouble = AWAY
+    assert begin(registry).current.version == "1"
+
+
+def test_a_version_that_never_scored_is_none_to_fall_back_on(registry, begin):
+    watcher = moved(begin(registry), registry, "2")
+    assert watcher.previous is None
+    watcher.proved(watcher.current)
+    assert moved(watcher, registry, "3").previous.version == "2"
+    assert moved(watcher, registry, "1").previous.version == "2"
+
+
+def test_what_to_fall_back_on_outlives_the_process(registry, begin):
+    watcher = begin(registry)
+    watcher.proved(watcher.current)
+    moved(watcher, registry, "2").proved(watcher.current)
+    assert begin(registry).previous.version == "1"
+    registry.trouble = AWAY
+    again = begin(registry)
+    assert (again.current.version, again.previous.version) == ("2", "1")
+    again.set_aside(again.current, "it fails")
+    assert begin(registry).current.version == "1"
+
+
+def test_the_registry_is_told_of_what_was_set_aside_once_it_answers(registry, begin, told):
+    watcher = begin(registry)
+    watcher.proved(watcher.current)
+    moved(watcher, registry, "2")
+    registry.tag_trouble = AWAY
+    watcher.set_aside(watcher.current, "it fails")
+    watcher.look()
+    assert told() == [
+        "the registry cannot be told what was set aside: connection refused; fraud v1 goes on"
+    ]
+    registry.tag_trouble = None
+    watcher.look()
+    assert registry.tags == {SET_ASIDE: "it fails"}
+
+
+def test_a_version_is_set_aside_once(registry, begin):
+    watcher = begin(registry)
+    first = watcher.current
+    watcher.proved(first)
+    second = moved(watcher, registry, "2").current
+    for _ in range(2):
+        watcher.set_aside(second, "it fails")
+    assert watcher.current.version == "1"
+
+
+def test_a_challenger_comes_and_goes(registry, begin, told):
+    registry.alias = None
+    watcher = begin(registry, role=CHALLENGER)
+    assert watcher.found is None
+    assert moved(watcher, registry, "2").found.version == "2"
+    registry.trouble = AWAY
+    watcher.look()
+    assert watcher.found.version == "2"
+    registry.trouble = None
+    assert moved(watcher, registry, None).found is None
+    moved(watcher, registry, "3").set_aside(watcher.found, "it fails")
+    assert watcher.found is None
+    watcher.look()
+    assert registry.tags == {SET_ASIDE: "it fails"}
+    assert told() == ["fraud v3 is refused: it was set aside: it fails"]
+
+
+def test_the_real_registry_tells_a_missing_alias_and_takes_the_tag(registry_settings, client):
+    challenger = MlflowRegistry(registry_settings, "challenger")
+    with pytest.raises(NoAlias):
+        challenger.aliased()
+    client.set_registered_model_alias("fraud", "challenger", "2")
+    reference = challenger.aliased()
+    assert reference.version == "2"
+    challenger.set_aside(reference, "x" * 10_000)
+    assert set(challenger.aliased().tags[SET_ASIDE]) == {"x"}
+    client.delete_model_version_tag("fraud", "2", SET_ASIDE)
+    client.delete_registered_model_alias("fraud", "challenger")

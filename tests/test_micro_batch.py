@@ -1,6 +1,7 @@
 """What a micro-batch writes and tells, from the reports of its tasks on."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,10 +11,12 @@ from deltalake import DeltaTable
 
 from conf.settings import KafkaSettings
 from jobs.hits_topic import hit_json
+from jobs.lineup import FixedModels, Lineup
 from jobs.micro_batch import BatchWriter, commit
 from jobs.schemas import WRITTEN_TABLES
 from jobs.tables import arrow_schema
 from jobs.task_output import BatchReport, hits_of, rows_of
+from tests.models import code_version
 from tests.written_rows import duplicates_at, scored_rows, write_file
 
 
@@ -54,7 +57,7 @@ def start(settings, topic):
         return BatchWriter(
             SimpleNamespace(sparkContext=context),
             settings.model_copy(update={"kafka": kafka if with_topic else None}),
-            lambda: None,
+            FixedModels(Lineup(None)),
         )
 
     return start
@@ -117,6 +120,74 @@ def scores(*found, **changes):
         scored_rows(position, fraud_score=score, prediction=score >= 0.5, **changes)
         for position, score in found
     )
+
+
+class Models(FixedModels):
+    """Keeps what it is told."""
+
+    def __init__(self, lineup):
+        super().__init__(lineup)
+        self.told = []
+
+    def failed(self, version, reason):
+        self.told.append((version.label, reason))
+
+    def proved(self, version):
+        self.told.append((version.label, "proved"))
+
+
+def test_a_batch_in_which_the_champion_fails_is_scored_by_the_one_before(
+    start, report, folder, strays
+):
+    writer = start()
+    new, old = (
+        code_version("2", "return np.full(len(data), 0.9)"),
+        code_version("1", "return data['amt'] / 2000"),
+    )
+    writer._models = Models(Lineup(new, previous=old))
+    tables = [
+        scored_rows(1, 2, amt=1800.0, model_version="2", challenger_score=0.25, challenger_version="3"),
+        scored_rows(3, amt=500.0, model_version="1", reasons=None),
+    ]  # fmt: skip
+    told = replace(report(*tables), troubles={"champion": "it fails", "challenger": "nobody"})
+    assert writer._seen_to(told, writer._models.lineup()) is old
+    assert writer._models.told == [("code v2", "it fails")]
+    again = writer._scored_anew(told, old)
+    assert again.hits["trans_num"].to_pylist() == [f"{n:032x}" for n in (1, 2)]
+    assert again.hits["model_version"].to_pylist() == ["1", "1"]
+    writer._write(again, 0)
+    rows = DeltaTable(folder("transactions")).to_pyarrow_table().sort_by("position").to_pylist()
+    before = pa.concat_tables(tables).to_pylist()
+    renewed = {
+        "fraud_score",
+        "prediction",
+        "threshold",
+        "model_name",
+        "model_version",
+        "reasons",
+        "scored_at",
+    }
+    for row, was in zip(rows, before, strict=True):
+        assert row["fraud_score"] == row["amt"] / 2000
+        assert (row["model_name"], row["model_version"]) == ("code", "1")
+        assert row["prediction"] == (row["amt"] >= 1000)
+        assert (row["reasons"] is not None) == row["prediction"]
+        assert {n: v for n, v in row.items() if n not in renewed} == {
+            n: v for n, v in was.items() if n not in renewed
+        }
+    assert strays() == []
+
+
+def test_a_batch_without_trouble_is_the_champions(start, report):
+    writer = start()
+    champion = code_version("2", "return np.full(len(data), 0.9)")
+    writer._models = Models(
+        Lineup(champion, challenger=code_version("3", "return data['amt'] / 2000"))
+    )
+    assert writer._seen_to(report(), writer._models.lineup()) is champion
+    told = replace(report(), troubles={"challenger": "it fails"})
+    assert writer._seen_to(told, writer._models.lineup()) is champion
+    assert writer._models.told == [("code v3", "it fails")]
 
 
 def test_a_batch_is_committed_and_its_hits_are_told(start, report, topic, positions, strays):

@@ -19,6 +19,7 @@ from ingest.payment_files import read_payments
 from ingest.schema import check_payment
 from jobs.feature_pass import feature_frame
 from jobs.features import FEATURE_NAMES
+from jobs.lineup import FixedModels, Lineup
 from jobs.scoring import load_archive
 from tests.conftest import land, payment
 from tests.models import constant_version, forest_version, logistic_version
@@ -37,7 +38,9 @@ def score(spark):
 
     def run(version, settings):
         champion = threading.Event()
-        assert jobs.score.run_score(spark, settings, lambda: version, True, champion) == 0
+        assert (
+            jobs.score.run_score(spark, settings, FixedModels(Lineup(version)), True, champion) == 0
+        )
 
     return run
 

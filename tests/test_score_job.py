@@ -16,12 +16,13 @@ import jobs.score
 from conf.settings import Settings
 from ingest.envelope import envelope_line
 from jobs.features import FEATURE_NAMES
+from jobs.lineup import FixedModels, Lineup
 from jobs.model import inputs_of
 from jobs.resume import OtherLayout, resume_point
 from jobs.scoring import load_archive
 from jobs.tables import arrow_schema, read_table
 from tests.conftest import land, payment
-from tests.models import constant_version, forest_version
+from tests.models import code_version, constant_version, forest_version
 from training.raw_payments import first_arrivals, read_arrivals
 
 CARD = 4000123412341234
@@ -34,7 +35,7 @@ def score(spark, settings):
     def run(version=None, job_settings: Settings | None = None):
         version = version or constant_version("1", 0.25)
         return jobs.score.run_score(
-            spark, job_settings or settings, lambda: version, True, threading.Event()
+            spark, job_settings or settings, FixedModels(Lineup(version)), True, threading.Event()
         )
 
     return run
@@ -286,3 +287,38 @@ def test_tables_gain_columns_that_they_lack(score, spark, settings):
     assert score(constant_version("1", 0.75)) == 0
     row = spark.read.format("delta").load(path).select("reasons", "label_source").first()
     assert (row["reasons"], row["label_source"]) == ([], None)
+
+
+class Told(FixedModels):
+    """Moves from a champion that failed to the one before, and drops a challenger that did."""
+
+    def __init__(self, lineup):
+        super().__init__(lineup)
+        self.told = []
+
+    def failed(self, version, reason):
+        self.told.append((version.version, reason))
+
+    def proved(self, version):
+        self.told.append((version.version, "scored a micro-batch"))
+
+
+def test_versions_that_fail_in_the_stream_cost_no_payment_and_are_told(spark, settings, table):
+    nonsense = "return np.where(data['amt'] > 500, np.nan, 0.25)"
+    lineup = Lineup(
+        code_version("2", nonsense),
+        code_version("3", nonsense),
+        previous=constant_version("1", 0.75),
+    )
+    models = Told(lineup)
+    cards = [4000123412341234 + 7 * number for number in range(12)]
+    some = [payment(n, cc_num=card, amt=100 + n) for n, card in enumerate(cards)]
+    land(settings.landing.path, 0, [*some, payment(50, amt=900)])
+    assert jobs.score.run_score(spark, settings, models, True, threading.Event()) == 0
+    rows = table("transactions")
+    assert len(rows) == 13
+    assert {(row["model_version"], row["fraud_score"]) for row in rows} == {("1", 0.75)}
+    assert all(row["reasons"] is not None for row in rows)
+    assert {row["challenger_score"] for row in rows} <= {None, 0.25}
+    reason = "its output nan is no probability (0 to 1)"
+    assert models.told == [("2", reason), ("3", reason), ("1", "scored a micro-batch")]
