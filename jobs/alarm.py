@@ -2,6 +2,8 @@
 
 import logging
 import mimetypes
+import queue
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ ATTEMPTS = 3
 SECONDS = 60.0
 """No try begins later than that after the first."""
 _PAUSE_SECONDS = 10.0
+PAUSE_SECONDS = 300.0
 
 
 class AlarmNotSent(Exception):
@@ -79,6 +82,43 @@ def send_alarm(
         ) from error
     for recipient, answer in refused.items():
         log.warning("the relay refused the recipient %s: %s", recipient, answer)
+
+
+class AlarmsBeside:
+    """Sends alarms from a thread of its own, one after the other, each until the relay takes it:
+    whoever raises them does not wait.
+
+    Args:
+        send: ``send_alarm`` with the settings.
+        pause_seconds: between two rounds of tries.
+    """
+
+    def __init__(
+        self, send: Callable[[str, str], None], pause_seconds: float = PAUSE_SECONDS
+    ) -> None:
+        self._send, self._pause_seconds = send, pause_seconds
+        self._waiting: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="alarms", daemon=True).start()
+
+    def __call__(self, subject: str, text: str) -> None:
+        """Send ``text`` as soon as possible."""
+        self._waiting.put((subject, text))
+
+    def stop(self) -> None:
+        """Try no more; the process ends."""
+        self._ended.set()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            alarm = self._waiting.get()
+            while not self._ended.is_set():
+                try:
+                    self._send(*alarm)
+                    break
+                except AlarmNotSent as error:
+                    log.warning("%s; tried again", error)
+                    self._ended.wait(self._pause_seconds)
 
 
 def compose_alarm(

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
@@ -18,6 +19,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from conf.settings import RegistrySettings, Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
+from jobs.alarm import AlarmsBeside, send_alarm
 from jobs.arrivals import cut_into_buckets
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import CHALLENGER, AliasWatcher, NoModel
@@ -77,15 +79,16 @@ def main() -> int:
         log.info("scoring with %s", champion.current.label)
     except NoModel as error:
         stop(str(error))
-    models = LiveModels(champion, challenger, lambda subject, text: None)
+    alarms = AlarmsBeside(partial(send_alarm, settings))
+    models = LiveModels(champion, challenger, alarms)
     try:
         status = run_score(spark, settings, models, arguments.once, ended)
     except PaymentFileError as error:
         stop(f"score.history: {error}")
     except OtherLayout as error:
         stop(str(error))
-    champion.stop()
-    challenger.stop()
+    for running in (champion, challenger, alarms):
+        running.stop()
     spark.stop()
     return status
 

@@ -1,8 +1,9 @@
+import threading
 from email import message_from_bytes, policy
 
 import pytest
 
-from jobs.alarm import ATTEMPTS, AlarmNotSent, Attachment, send_alarm
+from jobs.alarm import ATTEMPTS, AlarmNotSent, AlarmsBeside, Attachment, send_alarm
 from jobs.mail_catcher import MailFolder, catcher
 from tests.conftest import free_port
 from tests.hits import NOON
@@ -76,3 +77,21 @@ def test_tries_are_bounded_and_the_error_says_what_the_relay_said(settings, tmp_
 def test_a_relay_that_is_away_is_no_other_error(settings):
     with pytest.raises(AlarmNotSent, match="ConnectionRefusedError"):
         send_alarm(at_port(settings, free_port()), "a", "b\n", sleep=lambda seconds: None)
+
+
+def test_an_alarm_raised_beside_the_work_is_sent_until_the_relay_takes_it():
+    tries, arrived = [], threading.Event()
+
+    def send(subject, text):
+        tries.append((subject, text))
+        if len(tries) < 3:
+            raise AlarmNotSent("the relay is away")
+        if text == "second":
+            arrived.set()
+
+    alarms = AlarmsBeside(send, pause_seconds=0.001)
+    alarms("v2", "first")
+    alarms("v3", "second")
+    assert arrived.wait(30)
+    alarms.stop()
+    assert tries == [("v2", "first")] * 3 + [("v3", "second")]
