@@ -3,19 +3,25 @@
 import email
 import shutil
 import threading
+import time
 from datetime import UTC, datetime
 from email import policy
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
+from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from ingest.schema import check_payment
 from jobs.alert import run_alert
+from jobs.label import LabelJob
+from jobs.lineup import FixedModels, Lineup
 from jobs.schemas import TRANSACTIONS
+from jobs.score import run_score
 from jobs.tables import append, ensure_table, read_table
-from tests.conftest import free_port, payment
+from tests.conftest import free_port, land, payment
+from tests.models import constant_version
 
 
 class Relay:
@@ -193,3 +199,60 @@ def test_times_in_the_mail_are_utc(spark, score, alert, relay, mail_settings):
     moments = alerts.select(F.unix_micros("event_time"), F.unix_micros("sent_at")).first()
     assert moments[0] == 1_717_245_296_000_000
     assert abs(moments[1] / 1e6 - datetime.now(UTC).timestamp()) < 600
+
+
+def test_scoring_and_mailing_go_on_undisturbed_while_labels_are_merged(spark, mail_settings, relay):
+    """All three jobs at once, many small micro-batches, verdicts before and after their payments."""
+    numbers, mailed = range(240), relay()
+    score = mail_settings.score.model_copy(update={"max_files_per_batch": 1})
+    alert = mail_settings.alert.model_copy(update={"max_hits_in_window": len(numbers)})
+    settings = mail_settings.model_copy(update={"score": score, "alert": alert})
+    for first in numbers[::20]:
+        land(settings.landing.path, first, [payment(n) for n in numbers[first : first + 20]])
+    ended, status = threading.Event(), []
+    models = FixedModels(Lineup(constant_version("1", 0.75)))
+    jobs = [
+        threading.Thread(
+            target=lambda: status.append(run_score(spark, settings, models, False, ended))
+        ),
+        threading.Thread(target=lambda: status.append(run_alert(spark, settings, False, ended))),
+    ]
+    labels = LabelJob(settings)
+    settings.label.inbox.mkdir()
+    for job in jobs:
+        job.start()
+    told, deadline = 0, time.monotonic() + 180
+    try:
+        while time.monotonic() < deadline and status == []:
+            if told < len(numbers):
+                lines = [
+                    f"{n:032x},{'yes' if n % 2 else 'no'},analyst"
+                    for n in numbers[told : told + 30]
+                ]
+                (settings.label.inbox / f"{told}.csv").write_text(
+                    "\n".join(["trans_num,fraud,source", *lines])
+                )
+                told += 30
+            labels.look()
+            rows = (
+                DeltaTable(settings.warehouse.table("transactions")).to_pyarrow_table().to_pylist()
+            )
+            is_labelled = len(rows) == len(numbers) and all(
+                row["label"] is not None for row in rows
+            )
+            if is_labelled and sum(len(hits) for hits in mailed.hits()) == len(numbers):
+                break
+    finally:
+        ended.set()
+        for job in jobs:
+            job.join(120)
+    assert status == [0, 0]
+    assert sorted(row["trans_num"] for row in rows) == [f"{n:032x}" for n in numbers]
+    assert {int(row["trans_num"], 16) % 2 == row["label"] for row in rows} == {True}
+    assert sorted(hit for hits in mailed.hits() for hit in hits) == list(numbers)
+    history = DeltaTable(settings.warehouse.table("transactions")).history()
+    merges = [entry["operation"] for entry in history].count("MERGE")
+    # The merges were among the appends, not behind them.
+    operations = [entry["operation"] for entry in reversed(history)]
+    assert merges > 2
+    assert "MERGE" in operations[: max(at for at, name in enumerate(operations) if name == "WRITE")]
