@@ -1,7 +1,8 @@
 """Synthetic card payments: seeded, endless, the same however time is cut.
 
-A day's payments depend on the population, the seed and the day alone, so that a stream can go on
-at any day without what came before. ``python -m ingest.synthetic --describe`` measures them.
+A day's payments depend on the population, the seed, the plan of the fraud and the day alone, so
+that a stream can go on at any day without what came before. ``python -m ingest.synthetic
+--describe`` measures them.
 """
 
 import argparse
@@ -24,11 +25,18 @@ from ingest.synthetic_draws import (
     draw_payments,
     generator,
 )
-from ingest.synthetic_fraud import BURST_CYCLE_DAYS, FRAUD_AMOUNTS, GENUINE_AMOUNTS, Bursts
+from ingest.synthetic_fraud import (
+    DEFAULT_FRAUD,
+    FRAUD_AMOUNTS,
+    GENUINE_AMOUNTS,
+    Bursts,
+    FraudPlan,
+    parse_moment,
+)
 from ingest.synthetic_habits import HABITS, MONTH_WEIGHTS, WEEKDAY_WEIGHTS, scaled_amounts
 from ingest.synthetic_population import HOLDER_COLUMNS, Population, make_population
 
-__all__ = ["COLUMNS", "Population", "make_population", "payments"]
+__all__ = ["COLUMNS", "FraudPlan", "Population", "make_population", "payments"]
 
 COLUMNS = (
     *("trans_date_trans_time", "cc_num", "merchant", "category", "amt", "first", "last", "gender"),
@@ -48,8 +56,7 @@ def payments(
     start: datetime,
     days: int,
     seed: int,
-    pattern_change: datetime | None = None,
-    burst_cycle_days: int = BURST_CYCLE_DAYS,
+    fraud: FraudPlan = DEFAULT_FRAUD,
 ) -> pd.DataFrame:
     """The payments from ``start`` on for ``days`` days, in the order of time.
 
@@ -61,10 +68,8 @@ def payments(
         start: first moment.
         days: how many, of 24 hours.
         seed: of everything that is drawn.
-        pattern_change: bursts of fraud follow another pattern if the UTC day on which they begin
-            starts at this moment or later. Everything else stays as it is without it.
-        burst_cycle_days: 90 % of the cards are robbed once in so many days. What is genuine stays
-            the same.
+        fraud: how often there is fraud and when it changes. Genuine payments are the same with
+            any plan, and so is all before the change.
 
     Returns:
         ``COLUMNS``, typed as ``ingest.payment_files.read_payments`` types them (``unix_time``:
@@ -72,8 +77,7 @@ def payments(
         populations, seeds and days (128 random bits). The index counts from 0.
 
     Raises:
-        ValueError: ``start`` or ``pattern_change`` is without time zone, ``start`` before 1970,
-            ``days`` or ``seed`` negative, ``burst_cycle_days`` less than 1.
+        ValueError: ``start`` is without time zone or before 1970, ``days`` or ``seed`` negative.
     """
     if start.tzinfo is None or start < EPOCH or days < 0 or seed < 0:
         raise ValueError(
@@ -82,7 +86,7 @@ def payments(
         )
     first = (start - EPOCH) // timedelta(seconds=1)
     stop = first + days * DAY_SECONDS
-    bursts = Bursts(population, seed, pattern_change, burst_cycle_days)
+    bursts = Bursts(population, seed, fraud)
     parts = [np.empty(0, dtype=DRAWN)]
     for day in range(first // DAY_SECONDS, -(-stop // DAY_SECONDS) if days else 0):
         genuine = _genuine(population, day, generator(population, seed, day, GENUINE))
@@ -149,11 +153,13 @@ def main() -> None:
     parser.add_argument("--cards", type=int, default=600)
     parser.add_argument("--days", type=int, default=366, help="from 2024-01-01 on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fraud-changes-at", help="moment from which fraud is another one")
     arguments = parser.parse_args()
     try:
         population = make_population(arguments.seed, arguments.cards)
         start = datetime(2024, 1, 1, tzinfo=UTC)
-        sets = {"synthetic": payments(population, start, arguments.days, arguments.seed)}
+        fraud = FraudPlan(parse_moment(arguments.fraud_changes_at))
+        sets = {"synthetic": payments(population, start, arguments.days, arguments.seed, fraud)}
         if arguments.against:
             sets[Path(arguments.against[0]).name] = read_payments(*arguments.against)
     except (ValueError, PaymentFileError) as error:

@@ -1,6 +1,8 @@
 """Fraud among the synthetic payments: which cards are robbed when, and what thieves then pay."""
 
-from datetime import datetime
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,29 +45,71 @@ _CHANGED_AMOUNTS = [
 ]
 
 
+@dataclass(frozen=True)
+class FraudPlan:
+    """How often there is fraud and when it changes; genuine payments are the same with any plan.
+
+    Attributes:
+        pattern_change: a burst follows the changed pattern if the UTC day on which it begins
+            starts at this moment or later; None: it never changes.
+        cycle_days: 90 % of the cards are robbed once in so many days.
+
+    Raises:
+        ValueError: ``pattern_change`` is without time zone, or ``cycle_days`` less than 1.
+    """
+
+    pattern_change: datetime | None = None
+    cycle_days: int = BURST_CYCLE_DAYS
+
+    def __post_init__(self) -> None:
+        if self.pattern_change and self.pattern_change.tzinfo is None:
+            raise ValueError(
+                "expected a change of the fraud with its time zone, such as 2025-07-01T00:00Z, "
+                f"found {self.pattern_change.isoformat()}"
+            )
+        if self.cycle_days < 1:
+            raise ValueError(f"expected a cycle of at least 1 day, found {self.cycle_days}")
+
+    def differences(self) -> list[str]:
+        """What differs from the default, in words."""
+        told = []
+        if self.pattern_change:
+            told.append(f"fraud changes at {self.pattern_change.astimezone(UTC):%Y-%m-%d %H:%M}")
+        if self.cycle_days != BURST_CYCLE_DAYS:
+            told.append(f"a cycle of bursts takes {self.cycle_days} days")
+        return told
+
+
+DEFAULT_FRAUD = FraudPlan()
+
+
+def parse_moment(text: str | None) -> datetime | None:
+    """The moment that ``text`` tells in ISO 8601: with its zone, or a day, which begins in UTC;
+    None where there is no text.
+
+    Raises:
+        ValueError: it tells none, or none with its zone.
+    """
+    if text is None:
+        return None
+    with suppress(ValueError):
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is not None:
+            return moment
+    raise ValueError(
+        "expected a day such as 2025-07-01 or a moment with its zone such as 2025-07-01T00:00Z, "
+        f"found {text!r}"
+    )
+
+
 class Bursts:
     """The bursts of fraud among the payments of a population and a seed."""
 
-    def __init__(
-        self,
-        population: Population,
-        seed: int,
-        pattern_change: datetime | None = None,
-        cycle_days: int = BURST_CYCLE_DAYS,
-    ) -> None:
-        """Of ``population`` and ``seed``, as ``ingest.synthetic.payments`` takes them.
-
-        Raises:
-            ValueError: ``pattern_change`` is without time zone, or ``cycle_days`` less than 1.
-        """
-        if pattern_change and pattern_change.tzinfo is None:
-            raise ValueError(
-                f"expected a change of the fraud with time zone, found {pattern_change}"
-            )
-        if cycle_days < 1:
-            raise ValueError(f"expected a cycle of 1 day at least, found {cycle_days}")
-        self._population, self._seed, self._cycle_days = population, seed, cycle_days
-        self._change = pattern_change.timestamp() if pattern_change else np.inf
+    def __init__(self, population: Population, seed: int, plan: FraudPlan) -> None:
+        self._population, self._seed, self._cycle_days = population, seed, plan.cycle_days
+        self._change = plan.pattern_change.timestamp() if plan.pattern_change else np.inf
         self._robbed_on: dict[int, NDArray[np.int64]] = {}
 
     def of_day(self, day: int) -> list[Drawn]:

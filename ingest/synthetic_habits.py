@@ -172,7 +172,7 @@ CHANGED_PAUSE_SECONDS = 480
 
 
 def scaled_amounts(
-    tables: Sequence[tuple[float, ...]], category: NDArray[np.int8], score: NDArray[np.float64]
+    tables: Sequence[tuple[float, ...]], category: NDArray[np.integer], score: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Amounts in US dollars at standard scores, log-linear between the quantiles of a category.
 
