@@ -29,6 +29,7 @@ from ingest.simulator_faults import (
 )
 from ingest.simulator_sources import FileSource, Source, SyntheticSource, latest_payments
 from ingest.synthetic import make_population
+from ingest.synthetic_fraud import BURST_CYCLE_DAYS, DEFAULT_FRAUD, FraudPlan, parse_moment
 
 HOST = "127.0.0.1"
 SYNTHETIC = "synthetic"
@@ -53,7 +54,8 @@ def write_payments(arguments: argparse.Namespace) -> None:
     if arguments.data != [SYNTHETIC] or not arguments.rows:
         raise ValueError("--out goes with --data synthetic and --rows N")
     population = make_population(arguments.seed, arguments.cards)
-    frame = latest_payments(population, arguments.start, arguments.rows, arguments.seed)
+    fraud = _fraud(arguments)
+    frame = latest_payments(population, arguments.start, arguments.rows, arguments.seed, fraud)
     path = Path(arguments.out)
     written = path.with_name(f".{path.name}")  # keeps the ending, which decides on compression
     frame.to_csv(written)
@@ -116,12 +118,26 @@ def _behavior(arguments: argparse.Namespace) -> Behavior:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
+    fraud = _fraud(arguments)
     if SYNTHETIC not in arguments.data:
+        if fraud != DEFAULT_FRAUD:
+            raise ValueError(
+                "--fraud-changes-at and --burst-cycle-days go with --data synthetic: "
+                f"the payments of {', '.join(arguments.data)} are as they are"
+            )
         return FileSource(arguments.data)
     if len(arguments.data) > 1:
         raise ValueError("--data: either files or synthetic, not both")
     population = make_population(arguments.seed, arguments.cards)
-    return SyntheticSource(population, arguments.start, arguments.seed)
+    return SyntheticSource(population, arguments.start, arguments.seed, fraud=fraud)
+
+
+def _fraud(arguments: argparse.Namespace) -> FraudPlan:
+    try:
+        change = parse_moment(arguments.fraud_changes_at)
+    except ValueError as error:
+        raise ValueError(f"--fraud-changes-at: {error}") from error
+    return FraudPlan(change, arguments.burst_cycle_days)
 
 
 def _listen(port: int) -> socket.socket:
@@ -157,6 +173,13 @@ def _parse_arguments() -> argparse.Namespace:
     add("--cursor", help="file that remembers how far it got")
     add("--cards", type=_whole(1), default=1000, help="synthetic: how many")
     add("--start", type=_day, default=_day(DEFAULT_START), help="synthetic: first day served")
+    add("--fraud-changes-at", help="synthetic: day or moment from which fraud is another one")
+    add(
+        "--burst-cycle-days",
+        type=_whole(1),
+        default=BURST_CYCLE_DAYS,
+        help="synthetic: 90 %% of the cards are robbed once in so many days",
+    )
     add("--out", help="synthetic: write payments to this CSV file (.gz: compressed), then end")
     add("--rows", type=_whole(1), help="how many to write")
     return parser.parse_args()

@@ -10,6 +10,7 @@ import pandas as pd
 from ingest.payment_files import event_times, read_payments
 from ingest.schema import API_COLUMNS
 from ingest.synthetic import Population, payments
+from ingest.synthetic_fraud import DEFAULT_FRAUD, FraudPlan
 
 STORED_COLUMNS = (*(name for name in API_COLUMNS if name != "current_time"), "event_time")
 
@@ -75,13 +76,19 @@ class SyntheticSource:
     """
 
     def __init__(
-        self, population: Population, start: datetime, seed: int, anchor: Anchor = (0, 0)
+        self,
+        population: Population,
+        start: datetime,
+        seed: int,
+        anchor: Anchor = (0, 0),
+        fraud: FraudPlan = DEFAULT_FRAUD,
     ) -> None:
-        self._population, self._start, self._seed = population, start, seed
-        self.name = (
+        self._population, self._start, self._seed, self._fraud = population, start, seed, fraud
+        name = (
             f"synthetic payments of {len(population.holders)} cards "
             f"from {start.astimezone(UTC):%Y-%m-%d %H:%M} on, seed {population.seed}/{seed}"
         )
+        self.name = ", ".join([name, *fraud.differences()])
         self.anchor = anchor
         self._days: dict[int, pd.DataFrame] = {}
 
@@ -113,7 +120,7 @@ class SyntheticSource:
     def _day(self, day: int) -> pd.DataFrame:
         if day not in self._days:
             start = self._start + timedelta(days=day)
-            frame = payments(self._population, start, 1, self._seed)
+            frame = payments(self._population, start, 1, self._seed, self._fraud)
             frame["event_time"] = event_times(frame)
             kept = frame[list(STORED_COLUMNS)]
             if day < self.anchor[1]:
@@ -122,18 +129,24 @@ class SyntheticSource:
         return self._days[day]
 
 
-def latest_payments(population: Population, stop: datetime, rows: int, seed: int) -> pd.DataFrame:
+def latest_payments(
+    population: Population,
+    stop: datetime,
+    rows: int,
+    seed: int,
+    fraud: FraudPlan = DEFAULT_FRAUD,
+) -> pd.DataFrame:
     """The ``rows`` last payments before ``stop``, as ``ingest.synthetic.payments`` gives them.
 
-    A ``SyntheticSource`` of the same population and seed that starts at ``stop`` goes on after
-    them.
+    A ``SyntheticSource`` of the same population, seed and plan of the fraud that starts at
+    ``stop`` goes on after them.
 
     Raises:
         ValueError: so many payments would begin before 1970.
     """
     days = int(rows / population.payments_per_day.sum()) + 1
-    frame = payments(population, stop - timedelta(days=days), days, seed)
+    frame = payments(population, stop - timedelta(days=days), days, seed, fraud)
     while len(frame) < rows:
         days += days // 4 + 1
-        frame = payments(population, stop - timedelta(days=days), days, seed)
+        frame = payments(population, stop - timedelta(days=days), days, seed, fraud)
     return frame.tail(rows).reset_index(drop=True)

@@ -1,7 +1,8 @@
 """Synthetic card payments: seeded, endless, the same however time is cut.
 
-A day's payments depend on the population, the seed and the day alone, so that a stream can go on
-at any day without what came before. ``python -m ingest.synthetic --describe`` measures them.
+A day's payments depend on the population, the seed, the plan of the fraud and the day alone, so
+that a stream can go on at any day without what came before. ``python -m ingest.synthetic
+--describe`` measures them.
 """
 
 import argparse
@@ -10,28 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.console import Console
 
 from conf.settings import stop
 from ingest.payment_files import PaymentFileError, read_payments
 from ingest.synthetic_description import category_table, overall_table
-from ingest.synthetic_habits import (
-    BURST_SIZES,
-    HABITS,
-    MONTH_WEIGHTS,
-    SCORES,
-    WEEKDAY_WEIGHTS,
-    scaled_amounts,
+from ingest.synthetic_draws import (
+    DAY_SECONDS,
+    DRAWN,
+    EPOCH,
+    GENUINE,
+    Drawn,
+    draw_payments,
+    generator,
 )
-from ingest.synthetic_population import (
-    HOLDER_COLUMNS,
-    MERCHANTS_PER_CATEGORY,
-    Population,
-    make_population,
+from ingest.synthetic_fraud import (
+    DEFAULT_FRAUD,
+    FRAUD_AMOUNTS,
+    GENUINE_AMOUNTS,
+    Bursts,
+    FraudPlan,
+    parse_moment,
 )
+from ingest.synthetic_habits import HABITS, MONTH_WEIGHTS, WEEKDAY_WEIGHTS, scaled_amounts
+from ingest.synthetic_population import HOLDER_COLUMNS, Population, make_population
 
-__all__ = ["COLUMNS", "Population", "make_population", "payments"]
+__all__ = ["COLUMNS", "FraudPlan", "Population", "make_population", "payments"]
 
 COLUMNS = (
     *("trans_date_trans_time", "cc_num", "merchant", "category", "amt", "first", "last", "gender"),
@@ -40,45 +45,31 @@ COLUMNS = (
 )
 """Columns of the public training files, in their order."""
 
-BURST_CYCLE_DAYS = 730
-BURST_SHARE = 0.9  # of the cards that are robbed in a cycle, once
-BLEND_IN_SHARE = 0.05  # of the fraudulent payments, with amounts as card holders pay them
 UNUSUAL_SHARE = 0.0005  # of the genuine payments, with amounts as thieves pay them
-MERCHANT_SPREAD_DEGREES = 1.0
 
-DAY_SECONDS = 86_400
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_CYCLE, _GENUINE, _BURST = range(3)  # independent streams of random numbers
-
-_GENUINE_AMOUNTS = [habit.genuine.amounts_usd for habit in HABITS]
-_FRAUD_AMOUNTS = [habit.fraud.amounts_usd for habit in HABITS]
 _MORNING = np.array([habit.genuine.morning for habit in HABITS])
 _LEVEL = np.array([habit.card_level for habit in HABITS])
-_FRAUD_LIMITS = np.cumsum([habit.fraud.share for habit in HABITS])
-_SMALL_HOURS = np.array([habit.fraud.small_hours for habit in HABITS])
-_LATE = np.array([habit.fraud.late for habit in HABITS])
 
 
-_DRAWN = np.dtype(
-    [
-        ("second", "i8"),  # of the epoch
-        ("card", "i8"),
-        ("merchant", "i8"),
-        ("amount", "f8"),
-        ("north", "f8"),  # degrees from the home to the merchant
-        ("east", "f8"),
-        ("number", "V16"),  # random
-        ("is_fraud", "i8"),
-    ]
-)
-_Drawn = NDArray[np.void]  # of _DRAWN: what is drawn for a payment
-
-
-def payments(population: Population, start: datetime, days: int, seed: int) -> pd.DataFrame:
+def payments(
+    population: Population,
+    start: datetime,
+    days: int,
+    seed: int,
+    fraud: FraudPlan = DEFAULT_FRAUD,
+) -> pd.DataFrame:
     """The payments from ``start`` on for ``days`` days, in the order of time.
 
     Two periods that follow one another hold together exactly what the whole holds; a burst of
     fraud that has begun in one goes on in the next. Time is UTC and not before 1970.
+
+    Args:
+        population: who pays.
+        start: first moment.
+        days: how many, of 24 hours.
+        seed: of everything that is drawn.
+        fraud: how often there is fraud and when it changes. Genuine payments are the same with
+            any plan, and so is all before the change.
 
     Returns:
         ``COLUMNS``, typed as ``ingest.payment_files.read_payments`` types them (``unix_time``:
@@ -95,45 +86,17 @@ def payments(population: Population, start: datetime, days: int, seed: int) -> p
         )
     first = (start - EPOCH) // timedelta(seconds=1)
     stop = first + days * DAY_SECONDS
-    parts = [np.empty(0, dtype=_DRAWN)]
-    robbed_on: dict[int, NDArray[np.int64]] = {}
+    bursts = Bursts(population, seed, fraud)
+    parts = [np.empty(0, dtype=DRAWN)]
     for day in range(first // DAY_SECONDS, -(-stop // DAY_SECONDS) if days else 0):
-        cycle = day // BURST_CYCLE_DAYS
-        for needed in (cycle, (day - 1) // BURST_CYCLE_DAYS):
-            if needed not in robbed_on:
-                robbed_on[needed] = _robbed_on(population, seed, needed)
-        parts.append(_payments_of_day(population, seed, day, robbed_on))
+        genuine = _genuine(population, day, generator(population, seed, day, GENUINE))
+        joined = np.concatenate([genuine, *bursts.of_day(day)])
+        parts.append(joined[np.argsort(joined["second"], kind="stable")])
     whole = np.concatenate(parts)
     return _frame(population, whole[(whole["second"] >= first) & (whole["second"] < stop)])
 
 
-def _payments_of_day(
-    population: Population, seed: int, day: int, robbed_on: dict[int, NDArray[np.int64]]
-) -> _Drawn:
-    parts = [_genuine(population, day, _rng(population, seed, day, _GENUINE))]
-    for begun in (day - 1, day):
-        cards = np.flatnonzero(robbed_on[begun // BURST_CYCLE_DAYS] == begun)
-        if len(cards):
-            burst = _burst(population, begun, cards, _rng(population, seed, begun, _BURST))
-            parts.append(burst[burst["second"] // DAY_SECONDS == day])
-    joined = np.concatenate(parts)
-    return joined[np.argsort(joined["second"], kind="stable")]
-
-
-def _rng(population: Population, seed: int, day: int, purpose: int) -> np.random.Generator:
-    # The day before 1970 is asked for its bursts, and a seed must not be negative.
-    key = [population.seed, len(population.holders), seed, purpose, day + 1]
-    return np.random.default_rng(key)
-
-
-def _robbed_on(population: Population, seed: int, cycle: int) -> NDArray[np.int64]:
-    """For each card the day of the epoch on which its burst in ``cycle`` begins."""
-    draws = _rng(population, seed, cycle, _CYCLE).random(len(population.holders))
-    begun = np.floor(draws * BURST_CYCLE_DAYS / BURST_SHARE).astype(np.int64)
-    return np.where(begun < BURST_CYCLE_DAYS, cycle * BURST_CYCLE_DAYS + begun, -2)
-
-
-def _genuine(population: Population, day: int, rng: np.random.Generator) -> _Drawn:
+def _genuine(population: Population, day: int, rng: np.random.Generator) -> Drawn:
     mean = population.payments_per_day * _busyness(day)
     card = np.repeat(np.arange(len(mean)), rng.poisson(mean))
     draws = rng.random((len(card), 1))
@@ -147,10 +110,10 @@ def _genuine(population: Population, day: int, rng: np.random.Generator) -> _Dra
     is_unusual = rng.random(len(card)) < UNUSUAL_SHARE
     amount = np.where(
         is_unusual,
-        scaled_amounts(_FRAUD_AMOUNTS, category, score),
-        scaled_amounts(_GENUINE_AMOUNTS, category, score),
+        scaled_amounts(FRAUD_AMOUNTS, category, score),
+        scaled_amounts(GENUINE_AMOUNTS, category, score),
     )
-    return _drawn(rng, day * DAY_SECONDS + second, card, category, amount, is_fraud=0)
+    return draw_payments(rng, day * DAY_SECONDS + second, card, category, amount, is_fraud=0)
 
 
 def _busyness(day: int) -> float:
@@ -159,55 +122,7 @@ def _busyness(day: int) -> float:
     return float(weekday * MONTH_WEIGHTS[moment.month - 1] / MONTH_WEIGHTS.mean())
 
 
-def _burst(
-    population: Population, day: int, robbed: NDArray[np.intp], rng: np.random.Generator
-) -> _Drawn:
-    """The bursts that begin on ``day``: mostly large payments late on two days and early on both.
-
-    The card holder goes on paying meanwhile.
-    """
-    sizes = np.interp(rng.standard_normal(len(robbed)), SCORES, BURST_SIZES).round().astype(int)
-    card = np.repeat(robbed, sizes)
-    category = np.searchsorted(_FRAUD_LIMITS, rng.random(len(card)) * _FRAUD_LIMITS[-1])
-    draws = rng.random(len(card))
-    is_early = draws < _SMALL_HOURS[category]
-    is_late = draws >= 1 - _LATE[category]
-    hour = rng.integers(
-        np.select([is_early, is_late], [0, 22], 4), np.select([is_early, is_late], [4, 24], 22)
-    )
-    second = hour * 3600 + rng.integers(3600, size=len(card))
-    second += DAY_SECONDS * rng.integers(2, size=len(card))
-    score = rng.standard_normal(len(card))
-    amount = np.where(
-        rng.random(len(card)) < BLEND_IN_SHARE,
-        scaled_amounts(_GENUINE_AMOUNTS, category, score),
-        scaled_amounts(_FRAUD_AMOUNTS, category, score),
-    )
-    return _drawn(rng, day * DAY_SECONDS + second, card, category, amount, is_fraud=1)
-
-
-def _drawn(
-    rng: np.random.Generator,
-    second: NDArray[np.int64],
-    card: NDArray[np.int64],
-    category: NDArray[np.int64],
-    amount: NDArray[np.float64],
-    is_fraud: int,
-) -> _Drawn:
-    drawn = np.empty(len(card), dtype=_DRAWN)
-    drawn["second"] = second
-    drawn["card"] = card
-    drawn["merchant"] = category * MERCHANTS_PER_CATEGORY
-    drawn["merchant"] += rng.integers(MERCHANTS_PER_CATEGORY, size=len(card))
-    drawn["amount"] = amount
-    for way in ("north", "east"):
-        drawn[way] = rng.uniform(-MERCHANT_SPREAD_DEGREES, MERCHANT_SPREAD_DEGREES, len(card))
-    drawn["number"] = np.frombuffer(rng.bytes(16 * len(card)), dtype="V16")
-    drawn["is_fraud"] = is_fraud
-    return drawn
-
-
-def _frame(population: Population, drawn: _Drawn) -> pd.DataFrame:
+def _frame(population: Population, drawn: Drawn) -> pd.DataFrame:
     holders = {name: population.holders[name].to_numpy()[drawn["card"]] for name in HOLDER_COLUMNS}
     shop = {
         name: population.merchants[name].to_numpy()[drawn["merchant"]]
@@ -238,11 +153,13 @@ def main() -> None:
     parser.add_argument("--cards", type=int, default=600)
     parser.add_argument("--days", type=int, default=366, help="from 2024-01-01 on")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fraud-changes-at", help="moment from which fraud is another one")
     arguments = parser.parse_args()
     try:
         population = make_population(arguments.seed, arguments.cards)
         start = datetime(2024, 1, 1, tzinfo=UTC)
-        sets = {"synthetic": payments(population, start, arguments.days, arguments.seed)}
+        fraud = FraudPlan(parse_moment(arguments.fraud_changes_at))
+        sets = {"synthetic": payments(population, start, arguments.days, arguments.seed, fraud)}
         if arguments.against:
             sets[Path(arguments.against[0]).name] = read_payments(*arguments.against)
     except (ValueError, PaymentFileError) as error:

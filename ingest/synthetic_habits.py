@@ -145,8 +145,34 @@ BURST_SIZES = (2, 4, 8, 10, 12, 12, 14, 16, 16)
 """Payments in a burst of fraud: smallest, the ``QUANTILES``, largest."""
 
 
+class ChangedFraud(NamedTuple):
+    """A thief's payments in one category after the pattern of the fraud has changed."""
+
+    share: float  # relative to the other categories
+    amounts_usd: tuple[float, ...]  # at SCORES
+
+
+CHANGED_FRAUD = {
+    "entertainment": ChangedFraud(15, (216, 226, 239, 257, 276, 293, 303, 319, 335)),
+    "health_fitness": ChangedFraud(20, (148, 161, 176, 194, 213, 230, 240, 255, 268)),
+    "kids_pets": ChangedFraud(15, (158, 171, 186, 204, 223, 240, 250, 265, 278)),
+    "personal_care": ChangedFraud(20, (142, 154, 169, 187, 206, 223, 233, 248, 261)),
+    "travel": ChangedFraud(30, (62, 72, 84, 98, 115, 129, 138, 152, 165)),
+}
+"""By category, what thieves pay after the pattern has changed; nothing in the others."""
+
+CHANGED_BURST_SIZES = (6, 8, 11, 14, 17, 20, 22, 24, 26)
+"""As ``BURST_SIZES``."""
+
+CHANGED_HOURS = (9, 16)
+"""A changed burst begins from the first of these hours to before the second."""
+
+CHANGED_PAUSE_SECONDS = 480
+"""Mean time from one payment of a changed burst to the next."""
+
+
 def scaled_amounts(
-    tables: Sequence[tuple[float, ...]], category: NDArray[np.int8], score: NDArray[np.float64]
+    tables: Sequence[tuple[float, ...]], category: NDArray[np.integer], score: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Amounts in US dollars at standard scores, log-linear between the quantiles of a category.
 

@@ -27,7 +27,7 @@ from ingest.simulator_faults import (
     parse_faults,
 )
 from ingest.simulator_sources import FileSource, SyntheticSource, latest_payments
-from ingest.synthetic import make_population, payments
+from ingest.synthetic import FraudPlan, make_population, payments
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 NOON = 1_700_000_000.0
@@ -365,6 +365,19 @@ def test_a_synthetic_source_goes_on_from_its_anchor(population, frame):
     assert not after.is_exhausted(10**9)
 
 
+def test_a_changed_plan_of_the_fraud_is_served_and_named(population):
+    plan = FraudPlan(START + timedelta(days=2), cycle_days=20)
+    source = SyntheticSource(population, START, seed=1, fraud=plan)
+    expected = payments(population, START, 8, 1, plan)
+
+    assert source.rows(0, 600)["trans_num"].tolist() == expected["trans_num"].head(600).tolist()
+    assert source.name.removeprefix(SyntheticSource(population, START, seed=1).name) == (
+        ", fraud changes at 2024-03-03 00:00, a cycle of bursts takes 20 days"
+    )
+    written = latest_payments(population, START + timedelta(days=8), 600, 1, plan)
+    pd.testing.assert_frame_equal(written, expected.tail(600).reset_index(drop=True))
+
+
 def test_the_payments_to_train_on_end_where_those_served_begin(population):
     written = latest_payments(population, START, 300, seed=1)
 
@@ -485,6 +498,27 @@ def run(monkeypatch, *arguments: object) -> None:
         (["--data", "none.csv", "--port", "0"], "error: none.csv: no such file"),
         (["--data", "a.csv", "--out", "b.csv"], "error: --out goes with --data synthetic"),
         (["--data", "synthetic", "--out", "no/such/b.csv", "--rows", "5"], "error: "),
+        (
+            ["--data", "synthetic", "--port", "0", "--fraud-changes-at", "July"],
+            "error: --fraud-changes-at: expected a day such as 2025-07-01 or a moment with its zone",
+        ),
+        (
+            [
+                "--data",
+                "synthetic",
+                "--out",
+                "b.csv",
+                "--rows",
+                "5",
+                "--fraud-changes-at",
+                "2025-07-01T06:00",
+            ],
+            "error: --fraud-changes-at: expected a day such as 2025-07-01 or a moment with its zone",
+        ),
+        (
+            ["--data", "a.csv", "--port", "0", "--fraud-changes-at", "2025-07-01"],
+            "error: --fraud-changes-at and --burst-cycle-days go with --data synthetic",
+        ),
     ],
 )
 def test_what_cannot_be_is_told_in_one_line(monkeypatch, capsys, arguments, problem):
@@ -531,6 +565,22 @@ def test_payments_are_written_to_train_on(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().out.startswith(f"{out}: 900 payments of 30 cards, seed 4, ")
     assert list(pd.read_csv(out).columns[:2]) == ["Unnamed: 0", "trans_date_trans_time"]
     assert [file.name for file in tmp_path.iterdir()] == ["train.csv.gz"]
+
+
+def test_the_fraud_of_what_is_written_or_served_changes_as_told(monkeypatch, capsys, tmp_path):
+    out = tmp_path / "train.csv"
+    options = ["--cards", 30, "--seed", 4, "--start", "2024-03-01", "--burst-cycle-days", 20]
+    change = ["--fraud-changes-at", "2024-02-20"]
+    run(monkeypatch, "--data", "synthetic", "--out", out, "--rows", 900, *options, *change)
+
+    plan = FraudPlan(START - timedelta(days=10), 20)
+    expected = latest_payments(make_population(4, 30), START, 900, 4, plan)
+    assert read_payments(out)["trans_num"].tolist() == expected["trans_num"].tolist()
+
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: sockets[0].close())
+    run(monkeypatch, "--data", "synthetic", "--port", "0", *options, *change)
+    name = SyntheticSource(make_population(4, 30), START, 4, fraud=plan).name
+    assert f", {name}, " in capsys.readouterr().out
 
 
 def test_the_server_starts_where_its_cursor_says(monkeypatch, capsys, path, tmp_path):

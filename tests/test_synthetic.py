@@ -11,6 +11,7 @@ from ingest.payment_files import read_payments
 from ingest.schema import check_payment
 from ingest.synthetic import COLUMNS, make_population, payments
 from ingest.synthetic_description import category_facts, overall_facts
+from ingest.synthetic_fraud import BURST_CYCLE_DAYS
 from ingest.synthetic_habits import CATEGORIES, HABITS, SCORES, scaled_amounts
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -203,8 +204,8 @@ def test_frauds_are_rare_and_come_in_bursts(population, year, frauds):
 
 def test_a_card_is_robbed_once_in_a_cycle():
     population = make_population(seed=5, cards=60)
-    cycle_begin = datetime.fromtimestamp(28 * synthetic.BURST_CYCLE_DAYS * 86_400, UTC)
-    long = payments(population, cycle_begin, synthetic.BURST_CYCLE_DAYS, seed=1)
+    cycle_begin = datetime.fromtimestamp(28 * BURST_CYCLE_DAYS * 86_400, UTC)
+    long = payments(population, cycle_begin, BURST_CYCLE_DAYS, seed=1)
 
     frauds = long[(long["is_fraud"] == 1)]
     # A burst of the cycle before may reach into the first day.
@@ -212,7 +213,7 @@ def test_a_card_is_robbed_once_in_a_cycle():
 
     spans = burst_spans(frauds)
     assert 45 <= len(spans) <= 60
-    begun = (spans["min"] - cycle_begin.timestamp()) / 86_400 / synthetic.BURST_CYCLE_DAYS
+    begun = (spans["min"] - cycle_begin.timestamp()) / 86_400 / BURST_CYCLE_DAYS
     assert begun.between(0, 1).all()
     assert 0.4 < begun.mean() < 0.6
     assert ((spans["max"] - spans["min"]) < 2 * 86_400).all()
