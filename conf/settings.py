@@ -96,6 +96,9 @@ class RegistrySettings(_Section):
     experiment: str = "fraud"
     model_name: str = "fraud"
     alias: str = Field("champion", description="alias of the version that scores")
+    challenger_alias: str = Field(
+        "challenger", description="alias of the version that scores in shadow"
+    )
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
 
@@ -178,6 +181,23 @@ class TrainSettings(_Section):
     card_precision_k: int = Field(10, ge=1, description="cards a day in `card_precision_at_k`")
 
 
+class PromoteSettings(_Section):
+    """When a challenger takes the champion's place; `[train]` prices looks and names budgets."""
+
+    min_frauds: int = Field(30, ge=1, description="fewer known frauds decide nothing")
+    min_gain: float = Field(
+        0.0,
+        description="the lower bound of the gain in average precision must lie above this",
+    )
+    max_calibration_error: Probability = Field(
+        0.02, description="the challenger's expected calibration error may not be larger"
+    )
+    confidence: float = Field(0.9, gt=0, lt=1, description="of the two-sided intervals")
+    resamples: int = Field(500, ge=20, description="draws of the bootstrap over cards")
+    seed: int = 1
+    reports: Path = Field(Path("var/reports"), description="folder of the HTML reports")
+
+
 class DemoSettings(_Section):
     """``make demo``."""
 
@@ -216,6 +236,7 @@ class Settings(BaseSettings):
     smtp: SmtpSettings
     label: LabelSettings = LabelSettings()
     train: TrainSettings = TrainSettings()
+    promote: PromoteSettings = PromoteSettings()
     demo: DemoSettings = DemoSettings()
 
     @model_validator(mode="after")
