@@ -1,8 +1,8 @@
 """Confidence intervals by resampling cards.
 
-Payments of one card are no independent observations: a stolen card brings several frauds in a
-row. So whole cards are drawn with replacement, as many as there are (Davison and Hinkley,
-"Bootstrap Methods and their Application" (1997), section 3.8, on hierarchical data). No row is copied: a draw
+Payments of one card are no independent observations: a stolen card brings several frauds.
+So whole cards are drawn with replacement, as many as there are (Davison and Hinkley, "Bootstrap
+Methods and their Application" (1997), section 3.8, on hierarchical data). No row is copied: a draw
 is a weight for each card, the number of times that it was drawn.
 """
 

@@ -1,12 +1,16 @@
 """Champion and challenger on the same payments, whose truth is known and which neither was trained
 on.
 
+Only payments that have matured are judged (`label.maturity_days` from receipt), though there are
+verdicts on younger ones: on frauds, and on hits of the champion. Among those nearly all would be
+frauds, and of the false hits one would know the champion's, never the challenger's.
+
 Both score them anew, from what the stream stored of each payment: so it does not matter which of
 them scored it when it came, nor since when the challenger runs in shadow.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import mlflow.models
@@ -72,14 +76,14 @@ class Comparison:
     Attributes:
         as_of: what was known until then counts (UTC).
         after: payments of a later event time are judged (UTC).
-        unknown: payments left out because their truth is not known yet.
+        immature: payments left out because they have not matured.
         verified: payments of the n whose truth a verdict tells; of the others time does.
         until: the last event time, None without payments.
     """
 
     as_of: datetime
     after: datetime
-    unknown: int
+    immature: int
     verified: int
     until: datetime | None
     champion: Verdict
@@ -123,8 +127,8 @@ def find_contender(client: MlflowClient, version: str, settings: Settings) -> Co
 def compare(
     champion: Contender, challenger: Contender, settings: Settings, as_of: datetime
 ) -> Comparison:
-    """Judge both on the payments received until ``as_of`` (UTC) that came after both trainings and
-    whose truth is known at ``as_of``.
+    """Judge both on the payments that came after both trainings and had matured at ``as_of`` (UTC),
+    by the truth as known then.
 
     Raises:
         jobs.model.ModelRefused: a version fails on them.
@@ -134,15 +138,16 @@ def compare(
     payments = _read_payments(settings.warehouse.table("transactions"), names, after, as_of)
     frame = payments.select(["trans_num", "ingested_at"]).to_pandas()
     verdicts = LabelLedger(settings.warehouse).standing(as_of)
-    truth = known_truth(frame, verdicts, as_of, settings.label.maturity_days)
-    is_known = ~np.isnan(truth)
-    known, truth = payments.filter(pa.array(is_known)), truth[is_known]
+    maturity_days = settings.label.maturity_days
+    is_matured = (frame["ingested_at"] <= as_of - timedelta(days=maturity_days)).to_numpy()
+    truth = known_truth(frame, verdicts, as_of, maturity_days)[is_matured]
+    known = payments.filter(pa.array(is_matured))
     stored = known.select(list(_STORED)).to_pandas()
     return Comparison(
         as_of=as_of,
         after=after,
-        unknown=int((~is_known).sum()),
-        verified=int(frame["trans_num"][is_known].isin(verdicts.index).sum()),
+        immature=int((~is_matured).sum()),
+        verified=int(frame["trans_num"][is_matured].isin(verdicts.index).sum()),
         until=pc.max(known["event_time"]).as_py(),
         champion=_judge(
             champion,

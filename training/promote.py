@@ -25,6 +25,8 @@ from training.promotion_report import Assessment, log_page, page, rows_of, write
 from training.promotion_rule import clauses
 from training.versions import VersionNotFound
 
+_LINE = "  {:<32} {:>28} {:>28} {:>30}"
+
 
 def main() -> int:
     """Parse arguments; promote or roll back."""
@@ -104,8 +106,8 @@ def _lines(assessment: Assessment, settings: Settings) -> list[str]:
     champion, challenger = comparison.champion.contender, comparison.challenger.contender
     lines = [
         f"{challenger.label} against {champion.label} on {comparison.payments:,} payments after "
-        f"{comparison.after:%Y-%m-%d %H:%M:%S} UTC, {comparison.frauds:,} of them frauds; of "
-        f"{comparison.unknown:,} more the truth is not known yet"
+        f"{comparison.after:%Y-%m-%d %H:%M:%S} UTC, {comparison.frauds:,} of them frauds; "
+        f"{comparison.immature:,} more have not matured"
     ]
     for verdict in (comparison.champion, comparison.challenger):
         contender = verdict.contender
@@ -119,13 +121,17 @@ def _lines(assessment: Assessment, settings: Settings) -> list[str]:
                 f"{contender.label} gave {verdict.agreeing:,} of {verdict.stored:,} scores in the "
                 "stream as it gives them now"
             )
-    for row in rows_of(assessment.figures, settings):
-        told = (" ".join(part).strip() for part in (row.champion, row.challenger))
-        value, interval = row.difference
-        lines.append(
-            f"  {row.name}: {' -> '.join(told)}, difference {value}"
-            + (f" ({interval})" if interval else "")
+    lines.append(_LINE.format("", "champion", "challenger", "difference"))
+    lines += [
+        _LINE.format(
+            row.name,
+            *(
+                f"{value} ({interval})" if interval else value
+                for value, interval in (row.champion, row.challenger, row.difference)
+            ),
         )
+        for row in rows_of(assessment.figures, settings)
+    ]
     lines += [
         f"{'✓' if clause.holds else '✗'} {clause.asked}: {clause.found}"
         for clause in assessment.clauses

@@ -12,7 +12,7 @@ from training.calibration import reliability_table
 from training.compare import Comparison, Verdict
 from training.figures import Figures
 from training.metrics import at_threshold, cents
-from training.plots import DOLLARS, TICKS
+from training.plots import DOLLARS, TICKS, wilson_interval
 from training.thresholds import cheapest, every_cut
 
 COLOURS = ("#6b7280", "#2563eb")
@@ -34,7 +34,10 @@ def comparison_plots(
         f"Gain in average precision, {settings.promote.resamples:,} draws of cards",
         _gains(figures, settings),
     )
-    yield "Share of frauds where a score was given; dotted: as promised", _reliability(comparison)
+    yield (
+        "Share of frauds by score, with 95 % intervals; dotted: as promised",
+        _reliability(comparison),
+    )
 
 
 def _both(comparison: Comparison) -> Iterator[tuple[Verdict, str, str]]:
@@ -90,8 +93,7 @@ def _gains(figures: Figures, settings: Settings) -> Figure:
     axes.axvline(gain.value, color=COLOURS[1], label=f"all cards: {gain.value:+.4f}")
     axes.axvline(rule.min_gain, color="black", linestyle=":", label=f"asked for: {rule.min_gain:g}")
     axes.set(xlabel="average precision, challenger less champion", ylabel="draws")
-    axes.set_ylim(top=1.35 * axes.get_ylim()[1])
-    axes.legend(loc="upper left")
+    figure.legend(loc="outside upper center", ncols=3)
     return figure
 
 
@@ -106,10 +108,16 @@ def _reliability(comparison: Comparison) -> Figure:
     axes.plot(ends, ends, color=_PLAIN, linestyle=":")
     for verdict, name, colour in _both(comparison):
         table = reliability_table(verdict.judged.labels, verdict.judged.scores)
-        means, shares = (
-            np.clip(values / table.rows, *ends) for values in (table.expected, table.frauds)
+        means, shares, low, high = (
+            np.clip(values, *ends)
+            for values in (
+                table.expected / table.rows,
+                table.frauds / table.rows,
+                *wilson_interval(table.frauds, table.rows),
+            )
         )
-        axes.plot(means, shares, "o-", color=colour, label=name, markersize=5, clip_on=False)
+        axes.vlines(means, low, high, color=colour, alpha=0.4)
+        axes.plot(means, shares, "o", color=colour, label=name, markersize=6, clip_on=False)
     for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
         scale("logit")
         axis.set_ticks(TICKS, labels=[f"{tick:g}" for tick in TICKS])

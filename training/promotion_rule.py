@@ -61,7 +61,7 @@ def clauses(
         ),
         Clause(
             "the score job did not set it aside",
-            tags.get(SET_ASIDE, "") or ("set aside" if SET_ASIDE in tags else "it did not"),
+            f"set aside: {tags[SET_ASIDE]}" if SET_ASIDE in tags else "not set aside",
             SET_ASIDE not in tags,
         ),
     )
