@@ -24,10 +24,9 @@ def comparison_plots(
     comparison: Comparison, figures: Figures, settings: Settings
 ) -> Iterator[tuple[str, Figure]]:
     """Each plot with its caption. There are frauds and genuine payments."""
-    yield "Precision and recall over all thresholds; dots: each one's own", _curves(comparison)
+    yield "Precision and recall over all thresholds; dots: at the threshold", _curves(comparison)
     yield (
-        f"Money saved in the whole time, a look at {settings.train.look_cost_usd:,.2f} USD; dots: "
-        "each one's own threshold",
+        f"Money saved, a look at {settings.train.look_cost_usd:,.2f} USD; dots: at the threshold",
         _money(comparison, cents(settings.train.look_cost_usd)),
     )
     yield (
