@@ -1,12 +1,20 @@
 """Moves of the champion's alias, their record, and the way back, on a registry of SQLite."""
 
+import shutil
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from mlflow import MlflowClient
 
 from training.alias_moves import (
-    FORCED, FOUND, PROMOTION, ROLLBACK, AliasMove, AliasMoves, champions,
+    FORCED,
+    FOUND,
+    PROMOTION,
+    ROLLBACK,
+    AliasMove,
+    AliasMoves,
+    champions,
 )  # fmt: skip
 from training.aliases import AliasError, Aliases
 
@@ -68,14 +76,22 @@ def test_the_champions_to_go_back_to(moves, stack):
 # --- the registry ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def client(settings):
-    client = MlflowClient(settings.registry.tracking_uri)
+@pytest.fixture(scope="module")
+def registry_file(tmp_path_factory):
+    """A registry with four versions, the first one champion: made once, as that takes seconds."""
+    path = tmp_path_factory.mktemp("registry") / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{path}")
     client.create_registered_model("fraud")
     for _ in range(4):
         client.create_model_version("fraud", "file:///nowhere")
     client.set_registered_model_alias("fraud", "champion", "1")
-    return client
+    return path
+
+
+@pytest.fixture
+def client(settings, registry_file, tmp_path):
+    shutil.copy(registry_file, tmp_path / "mlflow.db")
+    return MlflowClient(settings.registry.tracking_uri)
 
 
 @pytest.fixture
@@ -144,15 +160,23 @@ class Died(BaseException):
     pass
 
 
-@pytest.mark.parametrize("at", ["set_registered_model_alias", "delete_registered_model_alias"])
-def test_a_promotion_that_dies_on_its_way_is_found_out(aliases, client, monkeypatch, at):
-    client.set_registered_model_alias("fraud", "challenger", "2")
+@contextmanager
+def dying(aliases, call, monkeypatch):
+    """The process dies where it makes that call to the registry."""
 
     def die(*arguments):
         raise Died
 
-    with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr(aliases.client, at, die)
+    with monkeypatch.context() as patch:
+        patch.setattr(aliases.client, call, die)
+        yield
+
+
+@pytest.mark.parametrize("at", ["set_registered_model_alias", "delete_registered_model_alias"])
+def test_a_promotion_that_dies_on_its_way_is_found_out(aliases, client, monkeypatch, at):
+    client.set_registered_model_alias("fraud", "challenger", "2")
+
+    with dying(aliases, at, monkeypatch), pytest.raises(Died):
         aliases.promote("2", "1", PROMOTION, "ada", "", None)
     found = aliases.catch_up()
     if at == "delete_registered_model_alias":
@@ -174,11 +198,7 @@ def test_a_rollback_that_dies_on_its_way_is_found_out_and_can_be_made_again(
     aliases.promote("2", "1", PROMOTION, "ada", "", None)
     aliases.promote("3", "2", PROMOTION, "ada", "", None)
 
-    def die(*arguments):
-        raise Died
-
-    with monkeypatch.context() as patch, pytest.raises(Died):
-        patch.setattr(aliases.client, "set_registered_model_alias", die)
+    with dying(aliases, "set_registered_model_alias", monkeypatch), pytest.raises(Died):
         aliases.roll_back("bob", "")
     assert aliases.catch_up() is not None
     assert aliases.roll_back("bob", "").to_version == "2"
