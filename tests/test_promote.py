@@ -95,8 +95,8 @@ def tables(settings):
             for amount, hour in zip(amounts, hours, strict=True)
         ],
         fraud_score=np.where(hours > 8, 0.6, 0.01),
-        model_name=["fraud"] * PAYMENTS,
-        model_version=["1"] * 300 + ["0"] * 100,
+        model_name=["fraud"] * 350 + ["other"] * 50,
+        model_version=["1"] * 300 + ["0"] * 50 + ["1"] * 50,
         challenger_score=[0.5, *np.where(amounts > 900, 0.97, 0.001)[1:]],
         challenger_version=[None] * 100 + ["2"] * 300,
     )
