@@ -214,6 +214,8 @@ def test_a_version_without_a_training_window_is_judged_from_its_registration(run
     assert "fraud v4 does not tell until when it was trained" in said
     assert "on 0 payments" in said
     assert "✗ at least 30 known frauds: 0 among 0 judged payments" in said
+    assert said.count("no figure: too little to judge on") == 3
+    assert "nan" not in said
     assert aliases_of(client) == {"champion": 1, "challenger": 2}
 
 

@@ -76,7 +76,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
     moves = assessment.holds or arguments.force
     kind = PROMOTION if assessment.holds else FORCED
-    why = arguments.why or _reason(assessment)
+    why = arguments.why or (_reason(assessment) if moves else "no reason given")
     outcome = f"v{challenger} takes the place of v{champion}." if moves else f"v{champion} stays."
     if arguments.dry_run:
         outcome = f"A dry run: v{champion} stays for now."

@@ -54,7 +54,7 @@ def _curves(comparison: Comparison) -> Figure:
         precision, recall = at_threshold(labels, scores, verdict.contender.judge.threshold)
         axes.plot(recall, precision, "o", color=colour, markersize=7, clip_on=False)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="lower left")
+    _legend(figure)
     return figure
 
 
@@ -76,7 +76,7 @@ def _money(comparison: Comparison, look_cost_cents: int) -> Figure:
     axes.set(xlabel="alerts a day", ylabel="US dollars saved", xlim=(0, shown or 1.0))
     axes.set_ylim(bottom=0, top=1.08 * everything / 100)
     axes.yaxis.set_major_formatter(DOLLARS)
-    axes.legend(loc="lower right")
+    _legend(figure)
     return figure
 
 
@@ -92,7 +92,7 @@ def _gains(figures: Figures, settings: Settings) -> Figure:
     axes.axvline(gain.value, color=COLOURS[1], label=f"all cards: {gain.value:+.4f}")
     axes.axvline(rule.min_gain, color="black", linestyle=":", label=f"asked for: {rule.min_gain:g}")
     axes.set(xlabel="average precision, challenger less champion", ylabel="draws")
-    figure.legend(loc="outside upper center", ncols=3)
+    _legend(figure)
     return figure
 
 
@@ -123,8 +123,13 @@ def _reliability(comparison: Comparison) -> Figure:
         axis.set_ticks([], minor=True)
     axes.tick_params(axis="x", rotation=45)
     axes.set(xlim=ends, ylim=ends, xlabel="mean score of a bin", ylabel="share of frauds in it")
-    axes.legend(loc="upper left")
+    _legend(figure)
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    """Above the axes, where no curve runs."""
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
 
 
 def _empty() -> tuple[Figure, Axes]:

@@ -1,13 +1,17 @@
 """When a challenger takes the champion's place: the clauses of the rule in `[promote]`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from conf.settings import PromoteSettings
-from training.figures import Measure
+from training.figures import Estimate, Measure
 
 SET_ASIDE = "set_aside"
 """The tag of a version that failed in the stream; its value says how."""
+
+
+NO_FIGURE = "no figure: too little to judge on"
 
 
 @dataclass(frozen=True)
@@ -46,17 +50,17 @@ def clauses(
         ),
         Clause(
             f"average precision gains more than {rule.min_gain:g}, with {percent} confidence",
-            f"{gain.value:+.4f}, interval {gain.low:+.4f} to {gain.high:+.4f}",
+            _told(gain, "+.4f"),
             gain.low > rule.min_gain,
         ),
         Clause(
             "it saves no less money",
-            f"{saved.value:+,.2f} USD, interval {saved.low:+,.2f} to {saved.high:+,.2f}",
+            _told(saved, "+,.2f", " USD"),
             saved.value >= 0,
         ),
         Clause(
             f"calibration error of at most {rule.max_calibration_error:g}",
-            f"{calibration.value:.4f}",
+            f"{calibration.value:.4f}" if calibration.value >= 0 else NO_FIGURE,
             calibration.value <= rule.max_calibration_error,
         ),
         Clause(
@@ -65,3 +69,10 @@ def clauses(
             SET_ASIDE not in tags,
         ),
     )
+
+
+def _told(estimate: Estimate, digits: str, unit: str = "") -> str:
+    if math.isnan(estimate.value):
+        return NO_FIGURE
+    interval = f"{estimate.low:{digits}} to {estimate.high:{digits}}"
+    return f"{estimate.value:{digits}}{unit}, interval {interval}"
