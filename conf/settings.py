@@ -182,6 +182,23 @@ class TrainSettings(_Section):
     card_precision_k: int = Field(10, ge=1, description="cards a day in `card_precision_at_k`")
 
 
+class PromoteSettings(_Section):
+    """When a challenger takes the champion's place; `[train]` prices looks and names budgets."""
+
+    min_frauds: int = Field(30, ge=1, description="fewer known frauds decide nothing")
+    min_gain: float = Field(
+        0.0,
+        description="the lower bound of the gain in average precision must lie above this",
+    )
+    max_calibration_error: Probability = Field(
+        0.02, description="the challenger's expected calibration error may not be larger"
+    )
+    confidence: float = Field(0.9, gt=0, lt=1, description="of the two-sided intervals")
+    resamples: int = Field(500, ge=20, description="draws of the bootstrap over cards")
+    seed: int = 1
+    reports: Path = Field(Path("var/reports"), description="folder of the HTML reports")
+
+
 class DemoSettings(_Section):
     """``make demo``."""
 
@@ -220,6 +237,7 @@ class Settings(BaseSettings):
     smtp: SmtpSettings
     label: LabelSettings = LabelSettings()
     train: TrainSettings = TrainSettings()
+    promote: PromoteSettings = PromoteSettings()
     demo: DemoSettings = DemoSettings()
 
     @model_validator(mode="after")

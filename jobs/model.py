@@ -164,6 +164,11 @@ class LoadedModel:
             raise ModelRefused(f"its classes are {classes}, expected 0 and 1 (fraud)")
 
     @property
+    def input_names(self) -> tuple[str, ...]:
+        """The columns that ``predict`` asks for."""
+        return tuple(item.name for item in self._inputs)
+
+    @property
     def estimator(self) -> Any:
         """The scikit-learn classifier; None where the model is another one."""
         return self._classifier

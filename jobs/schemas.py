@@ -139,8 +139,9 @@ ALIAS_MOVES = StructType(
         StructField("run_id", StringType()),
     ]
 )
-"""One row a move of an alias: `kind` is promotion, forced or rollback; `run_id` is the MLflow run
-that holds the comparison, NULL where there is none."""
+"""One row a move of an alias: `kind` is promotion, forced, rollback, or found (the alias stood
+elsewhere than its last move says); `run_id` is the MLflow run that holds the comparison, NULL where
+there is none."""
 
 MODEL_METRICS = StructType(
     [

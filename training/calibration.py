@@ -44,9 +44,7 @@ def reliability_table(
         scores: float64 of shape (n,), from 0 to 1.
         bins: at least 1; the factor above is that of 15.
     """
-    end = np.log(OUTERMOST / (1 - OUTERMOST))
-    edges = 1 / (1 + np.exp(-np.linspace(-end, end, bins + 1)[1:-1]))
-    bin_of_row = np.digitize(scores, edges)
+    bin_of_row = calibration_bins(scores, bins)
     rows = np.bincount(bin_of_row, minlength=bins)
     filled = rows > 0
     expected = np.bincount(bin_of_row, weights=scores, minlength=bins).astype(np.float64)
@@ -55,6 +53,15 @@ def reliability_table(
         expected=expected[filled],
         frauds=np.bincount(bin_of_row[labels], minlength=bins)[filled],
     )
+
+
+def calibration_bins(scores: npt.NDArray[np.float64], bins: int = BINS) -> npt.NDArray[np.int64]:
+    """The bin of ``reliability_table`` that each score falls into: int64 of shape (n,), from 0 to
+    ``bins`` - 1.
+    """
+    end = np.log(OUTERMOST / (1 - OUTERMOST))
+    edges = 1 / (1 + np.exp(-np.linspace(-end, end, bins + 1)[1:-1]))
+    return np.digitize(scores, edges)
 
 
 def expected_calibration_error(
