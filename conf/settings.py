@@ -96,6 +96,7 @@ class RegistrySettings(_Section):
     experiment: str = "fraud"
     model_name: str = "fraud"
     alias: str = Field("champion", description="alias of the version that scores")
+    challenger_alias: str = Field("challenger", description="alias of a version on trial")
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
 
@@ -152,6 +153,12 @@ class LabelSettings(_Section):
     )
     review_share: float = Field(
         0.001, gt=0, le=1, description="share of payments below the threshold put up for review"
+    )
+    worklists: Path = Field(
+        Path("var/reviews"), description="folder that lists of payments to review are written to"
+    )
+    max_review_weight: float = Field(
+        100.0, ge=1, description="most that a fraud found by review alone weighs in training"
     )
 
 

@@ -47,16 +47,17 @@ class Histogram:
 
     @classmethod
     def of(cls, values: Floats, bins: int = BINS) -> Self:
-        """Bins of about equally many of ``values``, float64 of shape (n,), n at least 1; fewer than
-        ``bins`` where many are equal.
+        """Bins of about equally many of ``values``, float64 of shape (n,); fewer than ``bins``
+        where many are equal.
         """
         known = values[~np.isnan(values)]
         if not len(known):
             return cls((), (0.0,), 1.0, float("nan"), float("nan"))
-        quantiles = np.unique(_rounded(np.quantile(known, np.arange(1, bins) / bins)))
-        edges = quantiles[quantiles > known.min()]  # below the smallest there is nothing
-        if not len(edges) and known.min() < known.max():
-            edges = np.unique(_rounded(known[known > known.min()].min(keepdims=True)))
+        quantiles = np.quantile(known, np.arange(1, bins) / bins, method="higher")
+        inner = quantiles[quantiles > known.min()]
+        if not len(inner):  # nearly all are equal: two bins, or one where all are
+            inner = np.unique(known)[1:2]
+        edges = np.unique(_rounded(inner))
         shares, missing = shares_between(edges, values)
         mean, std = _rounded(np.array([known.mean(), known.std()])).tolist()
         return cls(tuple(edges.tolist()), tuple(_rounded(shares).tolist()), missing, mean, std)

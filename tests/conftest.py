@@ -69,6 +69,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
         "WAREHOUSE__CHECKPOINTS": "checkpoints",
         "REGISTRY__CACHE": "model",
         "LABEL__INBOX": "verdicts",
+        "LABEL__WORKLISTS": "reviews",
         "REGISTRY__ARTIFACTS": "mlartifacts",
         "ALERT__JOURNAL": "alert.db",
     }

@@ -78,7 +78,7 @@ def test_the_same_payments_give_the_same_model_to_the_bit(payments, trained):
     assert again.judged.scores.tobytes() == trained.judged.scores.tobytes()
     assert again.metrics == trained.metrics
     assert again.parameters == trained.parameters
-    columns = training.fit.model_columns(payments)
+    columns = training.pipeline.model_columns(payments)
     assert (again.model.predict_proba(columns) == trained.model.predict_proba(columns)).all()
 
 
@@ -108,7 +108,7 @@ def test_the_judged_model_never_saw_the_last_part(payments, trained):
 def test_the_truth_is_no_input(payments, trained):
     assert "is_fraud" not in MODEL_COLUMNS
     lied = payments.assign(is_fraud=1 - payments["is_fraud"])
-    columns = [training.fit.model_columns(rows.head(500)) for rows in (payments, lied)]
+    columns = [training.pipeline.model_columns(rows.head(500)) for rows in (payments, lied)]
     pd.testing.assert_frame_equal(*columns)
 
 
@@ -250,7 +250,7 @@ def test_mlflow_itself_serves_probabilities(registry, described, payments, train
     mlflow.set_tracking_uri(registry.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/fraud/1")
     example = model.input_example
-    columns = training.fit.model_columns(payments).head(5)
+    columns = training.pipeline.model_columns(payments).head(5)
     pd.testing.assert_frame_equal(example, columns)
     expected = trained.model.predict_proba(columns)
     assert (np.asarray(model.predict(example)) == expected).all()
@@ -298,7 +298,7 @@ def test_evaluate_prints_one_line(prints, files, trained):
     later = read_payments(files[1])
     assert told["rows"] == len(later)
     assert told["frauds"] == later["is_fraud"].sum()
-    scores = trained.model.predict_proba(training.fit.model_columns(later))[:, 1]
+    scores = trained.model.predict_proba(training.pipeline.model_columns(later))[:, 1]
     judged = judged_payments(later, scores)
     assert told == evaluation(judged, trained.threshold, TrainSettings())
 
