@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from botocore.exceptions import BotoCoreError, ClientError
 
 from conf.settings import LabelSettings, Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
@@ -47,7 +48,7 @@ from jobs.truth import known_truth
 from jobs.windows import Floats
 from training.fit import fingerprint
 from training.known_rows import PLACE, payments_of_files, payments_of_tables, rows_until
-from training.validated import write_validated
+from training.validated import NoPlace, write_validated
 
 log = logging.getLogger("training.dataset")
 
@@ -65,6 +66,10 @@ _BEGINNING = pd.Timestamp(0, tz="UTC")
 
 class NoExamples(ValueError):
     """Nothing is known of any payment; the message says where was looked."""
+
+
+class NoMoment(ValueError):
+    """A text that tells no time."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +202,7 @@ def moment_of(text: str | None) -> datetime:
     is None or empty.
 
     Raises:
-        ValueError: it is no such moment.
+        NoMoment: it is none.
     """
     now = datetime.now(UTC)
     if not text:
@@ -205,7 +210,7 @@ def moment_of(text: str | None) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
+        raise NoMoment(
             f"--as-of: expected a time such as {now:%Y-%m-%dT%H:%M:%SZ}, found {text!r}"
         ) from None
     moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -225,8 +230,10 @@ def main() -> int:
     try:
         dataset = build_dataset(arguments.data, settings, moment_of(arguments.as_of))
         written = write_validated(dataset.examples, arguments.out)
-    except (PaymentFileError, NoExamples, ValueError, OSError) as error:
+    except (PaymentFileError, NoExamples, NoMoment, NoPlace) as error:
         stop(str(error))
+    except (BotoCoreError, ClientError, OSError) as error:
+        stop(f"{arguments.out}: {error}")
     print(json.dumps(described(dataset) | {"written": written}))
     return 0
 

@@ -61,7 +61,7 @@ def register(
         The version.
     """
     experiment_id = open_experiment(settings)
-    with mlflow.start_run(run_id=_opened_run(experiment_id)):
+    with mlflow.start_run(run_id=opened_run(experiment_id)):
         mlflow.log_params(trained.parameters | {"data_fingerprint": fingerprint})
         mlflow.log_metrics({k: v for k, v in trained.metrics.items() if v is not None})
         mlflow.log_input(_described_data(trained, fingerprint), context="training")
@@ -81,7 +81,7 @@ def has_alias(client: MlflowClient, settings: RegistrySettings) -> bool:
         return False
 
 
-def _opened_run(experiment_id: str) -> str | None:
+def opened_run(experiment_id: str) -> str | None:
     """The run that ``mlflow run`` opened for this process; None where it is none of the experiment
     in this registry. ``MLFLOW_RUN_ID`` is unset, because MLflow insists on it.
     """

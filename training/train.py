@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from jobs.run import log_to_stderr
-from training.dataset import CHOICES, NoExamples, build_dataset, described, moment_of
+from training.dataset import CHOICES, NoExamples, NoMoment, build_dataset, described, moment_of
 from training.fit import TrainedModel, TrainingError, fingerprint, train_model, train_on_examples
 from training.registry import register
 from training.thresholds import NoThreshold
@@ -44,7 +44,7 @@ def main() -> int:
             trained, payments, data = _on_tables(arguments.data, settings, arguments.as_of)
         else:
             trained, payments, data = _on_files(arguments.data, settings)
-    except (PaymentFileError, NoExamples, TrainingError, NoThreshold, ValueError) as error:
+    except (PaymentFileError, NoExamples, NoMoment, TrainingError, NoThreshold) as error:
         stop(str(error))
     try:
         version = register(trained, payments, data, settings.registry)

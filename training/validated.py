@@ -15,6 +15,10 @@ from jobs.model import TRUTH
 FILE_NAME = "validated.csv"
 
 
+class NoPlace(ValueError):
+    """What was given is neither a folder nor a bucket."""
+
+
 def write_validated(examples: pd.DataFrame, out: str) -> str:
     """Write ``as_csv`` into the folder ``out``, or under ``s3://bucket/prefix`` with the
     credentials of the environment or the machine (and `AWS_ENDPOINT_URL`); returns the address.
@@ -23,14 +27,14 @@ def write_validated(examples: pd.DataFrame, out: str) -> str:
         OSError: the folder cannot be written to.
         botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError: the store did not take
             it.
-        ValueError: ``out`` has another scheme, or no bucket.
+        NoPlace: ``out`` has another scheme, or no bucket.
     """
     content = as_csv(examples)
     if "://" in out:
         scheme, _, path = out.partition("://")
         bucket, _, prefix = path.strip("/").partition("/")
         if scheme not in ("s3", "s3a") or not bucket:
-            raise ValueError(f"--out: expected a folder or s3://bucket/prefix, found {out!r}")
+            raise NoPlace(f"--out: expected a folder or s3://bucket/prefix, found {out!r}")
         key = f"{prefix}/{FILE_NAME}" if prefix else FILE_NAME
         boto3.client("s3").put_object(
             Bucket=bucket, Key=key, Body=content, ContentType="text/csv; charset=utf-8"
