@@ -93,8 +93,10 @@ def _new_payments(warehouse: WarehouseSettings, reviews: DeltaTable) -> pa.Table
     if last is not None:
         wanted &= pc.field("scored_at") > pa.scalar(last, pa.int64()).cast(MOMENT)
     rows = DeltaTable(path).to_pyarrow_dataset().to_table(list(_READ), filter=wanted)
+    # A trans_num may be used again after `score.seen_days`.
     known = reviews.to_pyarrow_table(columns=["trans_num"])["trans_num"]
-    return rows.filter(pc.invert(pc.is_in(rows["trans_num"], known)))
+    rows = rows.filter(pc.invert(pc.is_in(rows["trans_num"], known))).sort_by("scored_at")
+    return rows.filter(pa.array(~rows["trans_num"].to_pandas().duplicated().to_numpy()))
 
 
 def _append(

@@ -104,6 +104,14 @@ def test_no_payment_is_looked_at_twice(settings, score, draw):
     assert rows["probability"].tolist() == [0.3] * len(first) + [1.0] * 3
 
 
+def test_a_trans_num_that_is_used_again_is_not_drawn_again(settings, score, draw):
+    score(1, 2)
+    score(2, hour=1)
+    assert len(draw(1.0, hour=2)) == 2
+    score(1, hour=3)
+    assert draw(1.0, hour=4) == []
+
+
 def test_a_draw_that_died_is_finished_or_made_again(settings, score, draw, tmp_path, monkeypatch):
     score(*range(3))
     with monkeypatch.context() as patch:
