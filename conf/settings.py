@@ -157,6 +157,12 @@ class LabelSettings(_Section):
     review_share: float = Field(
         0.001, gt=0, le=1, description="share of payments below the threshold put up for review"
     )
+    worklists: Path = Field(
+        Path("var/reviews"), description="folder that lists of payments to review are written to"
+    )
+    max_review_weight: float = Field(
+        100.0, ge=1, description="most that a fraud found by review alone weighs in training"
+    )
 
 
 class TrainSettings(_Section):

@@ -13,6 +13,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from conf.settings import SmtpSettings
+from jobs.cells import cell_text
 from jobs.outbox import Hit, Mail
 
 SHOWN_HITS = 50
@@ -135,11 +136,5 @@ def _as_csv(hits: Sequence[Hit]) -> str:
             "event_time": hit.event_time.strftime("%Y-%m-%d %H:%M:%S"),
             "reasons": "; ".join(hit.reasons),
         }
-        writer.writerow(_as_text(values[name]) for name in CSV_COLUMNS)
+        writer.writerow(cell_text(values[name]) for name in CSV_COLUMNS)
     return buffer.getvalue()
-
-
-def _as_text(value: object) -> str:
-    # A spreadsheet would run a cell that begins like a formula.
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

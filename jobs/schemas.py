@@ -126,6 +126,9 @@ REVIEWS = StructType(
 """One row a payment below the threshold that was drawn for review, with the probability that it was
 drawn with."""
 
+REVIEW_SOURCE = "review"
+"""`source` of a verdict that such a review led to."""
+
 ALIAS_MOVES = StructType(
     [
         StructField("moved_at", TimestampType()),

@@ -70,6 +70,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
         "REGISTRY__CACHE": "model",
         "LABEL__INBOX": "verdicts",
         "PROMOTE__REPORTS": "reports",
+        "LABEL__WORKLISTS": "reviews",
         "REGISTRY__ARTIFACTS": "mlartifacts",
         "ALERT__JOURNAL": "alert.db",
     }

@@ -22,6 +22,7 @@ from ingest.payment_files import read_payments
 from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments
 from jobs.features import FEATURE_NAMES
+from jobs.reference import Histogram, Reference
 from jobs.table_log import TableLog
 from jobs.tables import ensure_table
 from tests.conftest import PROJECT, payment, save_code_model
@@ -78,7 +79,7 @@ def test_the_same_payments_give_the_same_model_to_the_bit(payments, trained):
     assert again.judged.scores.tobytes() == trained.judged.scores.tobytes()
     assert again.metrics == trained.metrics
     assert again.parameters == trained.parameters
-    columns = training.fit.model_columns(payments)
+    columns = training.pipeline.model_columns(payments)
     assert (again.model.predict_proba(columns) == trained.model.predict_proba(columns)).all()
 
 
@@ -108,7 +109,7 @@ def test_the_judged_model_never_saw_the_last_part(payments, trained):
 def test_the_truth_is_no_input(payments, trained):
     assert "is_fraud" not in MODEL_COLUMNS
     lied = payments.assign(is_fraud=1 - payments["is_fraud"])
-    columns = [training.fit.model_columns(rows.head(500)) for rows in (payments, lied)]
+    columns = [training.pipeline.model_columns(rows.head(500)) for rows in (payments, lied)]
     pd.testing.assert_frame_equal(*columns)
 
 
@@ -212,8 +213,8 @@ def described(registry, client):
     return client.get_run(version.run_id), Model.load("models:/fraud/1")
 
 
-def test_the_first_version_becomes_champion_and_the_second_does_not(registry, client):
-    assert client.get_registered_model("fraud").aliases == {"champion": 1}
+def test_the_first_version_becomes_champion_and_the_second_challenger(registry, client):
+    assert client.get_registered_model("fraud").aliases == {"champion": 1, "challenger": 2}
     assert len(client.search_model_versions("name='fraud'")) == 2
 
 
@@ -226,6 +227,20 @@ def test_the_run_tells_how_the_version_came_to_be(described, payments, trained):
     assert run.data.params["threshold_rule"] == "costs"
     assert run.data.params["look_cost_usd"] == "10.0"
     assert {"money_saved_usd", "expected_calibration_error"} <= set(run.data.metrics)
+
+
+def test_the_run_names_its_data(described, payments):
+    run, _ = described
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.digest == fingerprint(payments)[:36]
+
+
+def test_the_reference_is_of_all_features_and_of_scores_that_were_not_learned(payments, trained):
+    numeric = trained.reference.numeric
+    assert set(numeric) == {*FEATURE_NAMES, "fraud_score"}
+    assert numeric["amount_usd"].mean == pytest.approx(payments["amt"].mean(), rel=1e-5)
+    assert numeric["fraud_score"] == Histogram.of(trained.judged.scores)
+    assert trained.reference.categories.keys() == set(payments["category"])
 
 
 def test_the_run_has_its_plots(described, client):
@@ -242,6 +257,9 @@ def test_the_model_carries_what_travels_with_it(described, payments, trained):
     assert model.metadata["threshold"] == trained.threshold
     assert model.metadata["features"] == list(FEATURE_NAMES)
     assert model.metadata["data_fingerprint"] == fingerprint(payments)
+    assert {"first_event", "last_event"} <= set(model.metadata)
+    assert "as_of" not in model.metadata  # files alone
+    assert Reference.from_metadata(model.metadata) == trained.reference
     types = {column.name: column.type.name for column in model.signature.inputs.inputs}
     assert types == dict.fromkeys(MODEL_COLUMNS, "double")
 
@@ -250,7 +268,7 @@ def test_mlflow_itself_serves_probabilities(registry, described, payments, train
     mlflow.set_tracking_uri(registry.tracking_uri)
     model = mlflow.pyfunc.load_model("models:/fraud/1")
     example = model.input_example
-    columns = training.fit.model_columns(payments).head(5)
+    columns = training.pipeline.model_columns(payments).head(5)
     pd.testing.assert_frame_equal(example, columns)
     expected = trained.model.predict_proba(columns)
     assert (np.asarray(model.predict(example)) == expected).all()
@@ -298,7 +316,7 @@ def test_evaluate_prints_one_line(prints, files, trained):
     later = read_payments(files[1])
     assert told["rows"] == len(later)
     assert told["frauds"] == later["is_fraud"].sum()
-    scores = trained.model.predict_proba(training.fit.model_columns(later))[:, 1]
+    scores = trained.model.predict_proba(training.pipeline.model_columns(later))[:, 1]
     judged = judged_payments(later, scores)
     assert told == evaluation(judged, trained.threshold, TrainSettings())
 

@@ -1,17 +1,23 @@
 """From payments to a fitted model, its metrics and its threshold."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from conf.settings import TrainSettings
+from jobs.feature_pass import feature_frame
+from jobs.reference import Reference
 from training.metrics import Floats, JudgedPayments, evaluation, judged_payments
-from training.pipeline import make_classifier, model_columns
+from training.pipeline import MODEL_COLUMNS, make_classifier
 from training.thresholds import choose_threshold
+
+log = logging.getLogger(__name__)
 
 
 class TrainingError(ValueError):
@@ -20,7 +26,7 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The model fitted on all payments; the threshold, the metrics and the judged payments are
+    """The model fitted on all examples; the threshold, the metrics and the judged payments are
     those of a model that was fitted on the first part of the time and judged on the last.
     """
 
@@ -29,6 +35,7 @@ class TrainedModel:
     metrics: dict[str, Any]
     judged: JudgedPayments
     parameters: dict[str, Any]
+    reference: Reference
 
 
 def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel:
@@ -40,8 +47,69 @@ def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel
         training.thresholds.NoThreshold: no threshold does what the settings ask for.
     """
     ordered = payments.sort_values(["event_time", "trans_num"], ignore_index=True)
-    columns, labels = model_columns(ordered), ordered["is_fraud"].to_numpy() == 1
-    split = int(len(ordered) * (1 - settings.test_share))
+    return _train(ordered, feature_frame(ordered), settings)
+
+
+def train_on_examples(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel:
+    """Fit on those of the payments that have a label, with their weights; features are computed
+    over all of them.
+
+    What judges is unweighted, and only as young as `is_mature` says: of younger payments, frauds
+    are known before genuine ones. Where mature examples are not enough to judge by, all of them do.
+
+    Args:
+        payments: in order of arrival, with the columns of ``training.dataset.Dataset``.
+
+    Raises:
+        TrainingError, training.thresholds.NoThreshold: as ``train_model``.
+    """
+    features = feature_frame(payments)
+    order = ["event_time", "trans_num"]
+    examples = payments[payments["weight"] > 0].sort_values(order, kind="stable")
+    mature = examples["is_mature"].to_numpy(np.bool_)
+    try:
+        _split(examples[mature], settings)
+    except TrainingError as error:
+        log.warning("all examples judge, for want of mature ones: %s", error)
+        mature = np.ones(len(examples), np.bool_)
+    return _train(examples, features.loc[examples.index], settings, mature)
+
+
+def _train(
+    examples: pd.DataFrame,
+    features: pd.DataFrame,
+    settings: TrainSettings,
+    can_judge: npt.NDArray[np.bool_] | None = None,
+) -> TrainedModel:
+    """Fit on ``examples``, by event time; those that ``can_judge`` are split in two."""
+    columns, labels = features[list(MODEL_COLUMNS)], examples["is_fraud"].to_numpy() == 1
+    places = np.arange(len(examples)) if can_judge is None else np.flatnonzero(can_judge)
+    split = _split(examples.iloc[places], settings)
+    early, late = places[:split], places[split:]
+    weights = examples["weight"].to_numpy() if "weight" in examples else np.ones(len(examples))
+    first = _fitted(columns.iloc[early], labels[early], weights[early], settings.seed)
+    scores = fraud_probability(first, columns.iloc[late])
+    judged = judged_payments(examples.iloc[late], scores)
+    threshold = choose_threshold(judged, settings)
+    final = _fitted(columns, labels, weights, settings.seed)
+    return TrainedModel(
+        model=final,
+        threshold=threshold,
+        metrics=evaluation(judged, threshold, settings),
+        judged=judged,
+        parameters=_parameters(examples, settings, len(late), final),
+        reference=Reference.of(features, scores, examples["category"]),
+    )
+
+
+def _split(examples: pd.DataFrame, settings: TrainSettings) -> int:
+    """How many examples, by event time, are the first part.
+
+    Raises:
+        TrainingError: one part lacks frauds or genuine payments.
+    """
+    labels = examples["is_fraud"].to_numpy() == 1
+    split = int(len(labels) * (1 - settings.test_share))
     for part, name in ((labels[:split], "first"), (labels[split:], "last")):
         if part.all() or not part.any():
             raise TrainingError(
@@ -49,17 +117,16 @@ def train_model(payments: pd.DataFrame, settings: TrainSettings) -> TrainedModel
                 f"{int(part.sum())} of them frauds: training needs frauds and genuine payments in "
                 "both parts; give it more data"
             )
-    first = make_classifier(settings.seed).fit(columns[:split], labels[:split])
-    judged = judged_payments(ordered[split:], fraud_probability(first, columns[split:]))
-    threshold = choose_threshold(judged, settings)
-    final = make_classifier(settings.seed).fit(columns, labels)
-    return TrainedModel(
-        model=final,
-        threshold=threshold,
-        metrics=evaluation(judged, threshold, settings),
-        judged=judged,
-        parameters=_parameters(ordered, settings, split, final),
-    )
+    return split
+
+
+def _fitted(
+    columns: pd.DataFrame, labels: npt.NDArray[np.bool_], weights: Floats, seed: int
+) -> Pipeline:
+    """The log-odds of kinds are counted without weights, the trees take them."""
+    if (weights == 1).all():
+        return make_classifier(seed).fit(columns, labels)
+    return make_classifier(seed).fit(columns, labels, trees__sample_weight=weights)
 
 
 def fraud_probability(model: Pipeline, columns: pd.DataFrame) -> Floats:
@@ -75,7 +142,7 @@ def fingerprint(payments: pd.DataFrame) -> str:
 
 
 def _parameters(
-    ordered: pd.DataFrame, settings: TrainSettings, split: int, model: Pipeline
+    ordered: pd.DataFrame, settings: TrainSettings, test_rows: int, model: Pipeline
 ) -> dict[str, Any]:
     trees = model.named_steps["trees"]
     return {
@@ -84,7 +151,7 @@ def _parameters(
         "cards": int(ordered["cc_num"].nunique()),
         "first_event": ordered["event_time"].iloc[0].isoformat(),
         "last_event": ordered["event_time"].iloc[-1].isoformat(),
-        "test_rows": len(ordered) - split,
+        "test_rows": test_rows,
         **settings.model_dump(),
         **{
             f"trees_{name}": getattr(trees, name)

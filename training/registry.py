@@ -1,5 +1,6 @@
 """What a training run leaves in MLflow: the run, the registered version, the alias."""
 
+import os
 from pathlib import Path
 
 import mlflow
@@ -8,12 +9,16 @@ import pandas as pd
 import sklearn
 import skops
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
 from conf.settings import RegistrySettings
 from jobs.features import FEATURE_NAMES
 from jobs.model import THRESHOLD_KEY
+from jobs.reference import REFERENCE_KEY
 from training.fit import TrainedModel, fraud_probability
 from training.metrics import cents
 from training.pipeline import TRUSTED_TYPES, model_columns
@@ -21,9 +26,15 @@ from training.plots import plots
 
 EXAMPLE_ROWS = 5
 
+WINDOW = ("first_event", "last_event", "as_of")
+"""What the model's metadata tell of the payments that it learned from: event times, and when the
+labels were known (not where files alone were given)."""
 
-def open_experiment(settings: RegistrySettings) -> None:
-    """Make MLflow use the tracking address and the experiment of the settings."""
+
+def open_experiment(settings: RegistrySettings) -> str:
+    """Make MLflow use the tracking address and the experiment of the settings; return the id of the
+    experiment.
+    """
     if settings.tracking_uri.startswith("sqlite:///"):
         Path(settings.tracking_uri.removeprefix("sqlite:///")).parent.mkdir(
             parents=True, exist_ok=True
@@ -34,26 +45,31 @@ def open_experiment(settings: RegistrySettings) -> None:
         if artifacts and "://" not in artifacts:
             artifacts = Path(artifacts).absolute().as_uri()
         mlflow.create_experiment(settings.experiment, artifact_location=artifacts)
-    mlflow.set_experiment(settings.experiment)
+    return str(mlflow.set_experiment(settings.experiment).experiment_id)
 
 
 def register(
     trained: TrainedModel, payments: pd.DataFrame, fingerprint: str, settings: RegistrySettings
 ) -> str:
-    """Log the run and register its model; the first version becomes champion.
+    """Log the run and register its model; the first version becomes champion, a later one
+    challenger. A run that ``mlflow run`` has opened in this registry's experiment is used.
+
+    Args:
+        payments: the first of them are the model's input example.
 
     Returns:
         The version.
     """
-    open_experiment(settings)
-    with mlflow.start_run():
+    experiment_id = open_experiment(settings)
+    with mlflow.start_run(run_id=opened_run(experiment_id)):
         mlflow.log_params(trained.parameters | {"data_fingerprint": fingerprint})
         mlflow.log_metrics({k: v for k, v in trained.metrics.items() if v is not None})
+        mlflow.log_input(_described_data(trained, fingerprint), context="training")
         _log_plots(trained)
         version = _log_model(trained, payments, fingerprint, settings)
     client = MlflowClient()
-    if not has_alias(client, settings):
-        client.set_registered_model_alias(settings.model_name, settings.alias, version)
+    alias = settings.challenger_alias if has_alias(client, settings) else settings.alias
+    client.set_registered_model_alias(settings.model_name, alias, version)
     return version
 
 
@@ -63,6 +79,28 @@ def has_alias(client: MlflowClient, settings: RegistrySettings) -> bool:
         return settings.alias in client.get_registered_model(settings.model_name).aliases
     except MlflowException:
         return False
+
+
+def opened_run(experiment_id: str) -> str | None:
+    """The run that ``mlflow run`` opened for this process; None where it is none of the experiment
+    in this registry. ``MLFLOW_RUN_ID`` is unset, because MLflow insists on it.
+    """
+    run_id = os.environ.pop(MLFLOW_RUN_ID.name, None)
+    if run_id is None:
+        return None
+    try:
+        run = MlflowClient().get_run(run_id)
+    except MlflowException:
+        return None
+    return run_id if run.info.experiment_id == experiment_id else None
+
+
+def _described_data(trained: TrainedModel, fingerprint: str) -> MetaDataset:
+    # A digest has at most 36 characters.
+    source = CodeDatasetSource(
+        {name: str(trained.parameters[name]) for name in WINDOW if name in trained.parameters}
+    )
+    return MetaDataset(source, name="payments", digest=fingerprint[:36])  # type: ignore[abstract]
 
 
 def _log_model(
@@ -82,9 +120,9 @@ def _log_model(
         metadata={
             THRESHOLD_KEY: trained.threshold,
             "features": list(FEATURE_NAMES),
-            "first_event": trained.parameters["first_event"],
-            "last_event": trained.parameters["last_event"],
             "data_fingerprint": fingerprint,
+            REFERENCE_KEY: trained.reference.to_json(),
+            **{name: trained.parameters[name] for name in WINDOW if name in trained.parameters},
         },
     )
     return str(logged.registered_model_version)

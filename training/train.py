@@ -1,19 +1,24 @@
 """Train and register a version:
 
 ``spark-submit --properties-file spark-defaults.conf training/train.py --config conf/local.toml
---data FILE.csv [FILE.csv …]``.
+--data FILE.csv [FILE.csv …]`` on files alone; with ``--from-tables`` also on what the Delta tables
+hold (``training.dataset``), as known at ``--as-of``.
 """
 
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 
+import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from conf.settings import settings_from_arguments, stop
+from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
 from jobs.run import log_to_stderr
-from training.fit import TrainingError, fingerprint, train_model
+from training.dataset import CHOICES, NoExamples, NoMoment, build_dataset, described, moment_of
+from training.fit import TrainedModel, TrainingError, fingerprint, train_model, train_on_examples
 from training.registry import register
 from training.thresholds import NoThreshold
 
@@ -23,17 +28,26 @@ log = logging.getLogger("training.train")
 def main() -> int:
     """Parse arguments, train, register."""
     parser = argparse.ArgumentParser(description="Train a model and register it.")
-    parser.add_argument("--data", nargs="+", required=True, help="CSV files of payments")
+    parser.add_argument("--data", nargs="*", default=[], help="CSV files of payments")
+    parser.add_argument(
+        "--from-tables", action="store_true", help="train on what the Delta tables hold, too"
+    )
+    parser.add_argument("--as-of", help="with --from-tables: what was known then (default: now)")
     settings, arguments = settings_from_arguments(parser)
+    if not arguments.data and not arguments.from_tables:
+        parser.error("give files with --data, or --from-tables, or both")
+    if arguments.as_of and not arguments.from_tables:
+        parser.error("--as-of goes with --from-tables")
     log_to_stderr()
     try:
-        payments = read_payments(*arguments.data)
-        log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
-        trained = train_model(payments, settings.train)
-    except (PaymentFileError, TrainingError, NoThreshold) as error:
+        if arguments.from_tables:
+            trained, payments, data = _on_tables(arguments.data, settings, arguments.as_of)
+        else:
+            trained, payments, data = _on_files(arguments.data, settings)
+    except (PaymentFileError, NoExamples, NoMoment, TrainingError, NoThreshold) as error:
         stop(str(error))
     try:
-        version = register(trained, payments, fingerprint(payments), settings.registry)
+        version = register(trained, payments, data, settings.registry)
     except MlflowException as error:
         stop(f"the model could not be registered at {settings.registry.tracking_uri}: {error}")
     log.info(
@@ -47,6 +61,26 @@ def main() -> int:
         ),
     )
     return 0
+
+
+_Result = tuple[TrainedModel, pd.DataFrame, str]  # the model, payments for an example, fingerprint
+
+
+def _on_files(files: Sequence[str], settings: Settings) -> _Result:
+    payments = read_payments(*files)
+    log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
+    return train_model(payments, settings.train), payments, fingerprint(payments)
+
+
+def _on_tables(files: Sequence[str], settings: Settings, as_of: str | None) -> _Result:
+    dataset = build_dataset(files, settings, moment_of(as_of))
+    told = described(dataset)
+    log.info("%s", ", ".join(f"{name} {value}" for name, value in told.items()))
+    trained = train_on_examples(dataset.payments, settings.train)
+    rows = {name: value for name, value in told.items() if name.startswith("rows_")}
+    made_from = {"as_of": told["as_of"], **rows, **settings.label.model_dump(include=CHOICES)}
+    trained = replace(trained, parameters=trained.parameters | made_from)
+    return trained, dataset.payments, dataset.fingerprint
 
 
 def _readable(value: float) -> str:
