@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conf.settings import Settings
-from jobs.champion import require_registry_file
+from jobs.model_registry import require_registry_file
 from training.alias_moves import FOUND, ROLLBACK, AliasMove, AliasMoves, champions
 
 
