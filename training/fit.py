@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from conf.settings import TrainSettings
-from training.metrics import Floats, JudgedPayments, evaluation, judged_payments
+from jobs.metrics import Floats, JudgedPayments, evaluation, judged_payments
 from training.pipeline import make_classifier, model_columns
 from training.thresholds import choose_threshold
 
