@@ -11,7 +11,8 @@ from benchmarks.places import settings_for
 from benchmarks.plan import PROJECT
 from ingest.payment_files import read_payments
 from ingest.synthetic import make_population, payments
-from jobs.champion import MlflowRegistry, ModelCache
+from jobs.model_cache import ModelCache
+from jobs.model_registry import MlflowRegistry
 from jobs.scoring import ModelVersion
 from training.fit import fingerprint, train_model
 from training.registry import register

@@ -20,8 +20,10 @@ from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.arrivals import cut_into_buckets
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
-from jobs.champion import ChampionWatcher, MlflowRegistry, ModelCache, NoModel
+from jobs.champion import ChampionWatcher, NoModel
 from jobs.micro_batch import BatchWriter
+from jobs.model_cache import ModelCache
+from jobs.model_registry import MlflowRegistry
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals

@@ -14,8 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jobs.champion import VersionReference, read_version
 from jobs.features import FEATURE_NAMES
+from jobs.model_cache import read_version
+from jobs.model_registry import VersionReference
 from jobs.scoring import ModelVersion
 
 CONSTANT_CODE = """

@@ -8,14 +8,9 @@ import pytest
 from mlflow import MlflowClient
 
 from conf.settings import load_settings
-from jobs.champion import (
-    ChampionWatcher,
-    MlflowRegistry,
-    ModelCache,
-    NoModel,
-    RegistryError,
-    VersionReference,
-)
+from jobs.champion import ChampionWatcher, NoModel
+from jobs.model_cache import ModelCache
+from jobs.model_registry import MlflowRegistry, RegistryError, VersionReference
 from tests.conftest import PROJECT, save_code_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")

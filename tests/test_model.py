@@ -15,7 +15,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from ingest.schema import check_payment
-from jobs.champion import VersionReference, read_version
 from jobs.features import FEATURE_NAMES
 from jobs.model import (
     AVAILABLE_INPUTS,
@@ -26,6 +25,8 @@ from jobs.model import (
     model_threshold,
     probabilities,
 )
+from jobs.model_cache import read_version
+from jobs.model_registry import VersionReference
 from jobs.scoring import ModelVersion, load_archive
 from tests.conftest import payment, save_code_model
 

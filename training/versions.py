@@ -11,8 +11,9 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from conf.settings import RegistrySettings
-from jobs.champion import VersionReference, read_version
 from jobs.model import LoadedModel, ModelRefused, inputs_of
+from jobs.model_cache import read_version
+from jobs.model_registry import VersionReference
 from jobs.scoring import load_archive
 from jobs.windows import Floats
 
