@@ -14,8 +14,8 @@ from sklearn.metrics import average_precision_score
 from conf.settings import Settings
 from jobs.calibration import expected_calibration_error
 from jobs.drift import Drift
-from jobs.reference import SCORE
 from jobs.metrics import card_precision_at_k, cents, money_cents
+from jobs.reference import SCORE
 from jobs.truth import known_truth
 from jobs.windows import Floats
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jobs.reference import Histogram, Reference
+from jobs.reference import SCORE, Histogram, Reference
 from jobs.windows import Floats
 
 CATEGORY = "category"
@@ -37,12 +37,15 @@ def drift_from(reference: Reference, payments: pd.DataFrame) -> Drift:
     """How far ``payments`` are from the reference; what they have no column of is left out.
 
     Args:
-        payments: n rows, n at least 1: float64 features, `fraud_score`, and text `category`.
+        payments: n rows, n at least 1: float64 features, `fraud_score` (NaN: the payment counts for
+            the features alone), and text `category`.
     """
     psi, effect = {}, {}
     for name, histogram in reference.numeric.items():
-        if name in payments:
-            values = payments[name].to_numpy(np.float64)
+        values = payments[name].to_numpy(np.float64) if name in payments else np.empty(0)
+        if name == SCORE:
+            values = values[~np.isnan(values)]
+        if len(values):
             psi[name] = population_stability(*_with_missing(histogram, values))
             effect[name] = mean_difference(histogram, values)
     if reference.categories:
