@@ -53,8 +53,8 @@ class BreachAlarm:
     def tell(
         self, breaches: Sequence[Breach], now: datetime, attachments: Sequence[Attachment] = ()
     ) -> Change:
-        """Mail ``breaches`` if they are not those of the last mail; what the relay does not take
-        now is tried again at the next call.
+        """Mail ``breaches`` if they are not those of the last mail, with the attachments where one
+        is new; what the relay does not take now is tried again at the next call.
 
         Returns:
             What changed since the last mail that was sent.
@@ -62,6 +62,7 @@ class BreachAlarm:
         change = self.change(breaches)
         if not change:
             return change
+        attachments = attachments if change.new else ()
         text = _text.render(change=change, now=now, attachments=attachments)
         try:
             self._send(change.subject, text, attachments)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from jobs.breaches import Breach
 
-SHOWN_DAYS = 14
+SHOWN_DAYS = 7
 _NUMBERS = (
     "payments", "hits", "labelled", "frauds", "precision", "recall", "AP", "saved USD", "lost USD",
     "mails", "rejected", "p99 s", "score PSI",
@@ -16,8 +16,15 @@ _NUMBERS = (
 
 
 def metrics_view(metrics: pd.DataFrame) -> Table:
-    """The last days in rows of `model_metrics`, one a version; estimates begin with ``~``."""
-    days = sorted(metrics["day"].unique())[-SHOWN_DAYS:]
+    """The last days in rows of `model_metrics` that are matured, and the last that are not, one row
+    a version; estimates begin with ``~``.
+    """
+    matured = metrics["is_matured"].astype(bool)
+    days = {
+        day
+        for rows in (metrics[matured], metrics[~matured])
+        for day in sorted(rows["day"].unique())[-SHOWN_DAYS:]
+    }
     table = Table(
         title="day of receipt and model version",
         caption="~: estimated from the scores; the truth is not known yet",
