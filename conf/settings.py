@@ -205,6 +205,39 @@ class PromoteSettings(_Section):
     reports: Path = Field(Path("var/reports"), description="folder of the HTML reports")
 
 
+class MonitorSettings(_Section):
+    """The monitor, and the limits beyond which it mails."""
+
+    folder: Path = Field(
+        Path("var/monitor"), description="what was mailed last (state.json), and drift reports"
+    )
+    window_days: float = Field(
+        7.0,
+        gt=0,
+        description="drift is judged over the last so many days, accuracy over the last so many "
+        "that are matured; whole weeks, as weekdays differ",
+    )
+    min_rows: int = Field(1000, ge=1, description="with fewer payments, drift is not judged")
+    min_frauds: int = Field(
+        20, ge=1, description="with fewer hits precision is not judged, with fewer frauds the rest"
+    )
+    max_feature_psi: float = Field(0.6, gt=0, description="of a feature")
+    max_psi: float = Field(0.25, gt=0, description="of the score, and of the mix of categories")
+    max_effect_size: float = Field(
+        0.8, gt=0, description="Cohen's d of a feature or the score; 0.8 is called large"
+    )
+    max_category_effect_size: float = Field(
+        0.3, gt=0, le=1, description="Cramér's V of the mix of categories; 0.3 is called medium"
+    )
+    min_precision: Probability = Field(0.15, description="of the hits that are matured")
+    min_recall: Probability = Field(0.5, description="of the frauds that are matured")
+    max_average_precision_drop: Probability = Field(
+        0.15, description="below the version's own, on the test part of its training"
+    )
+    max_delay_p99_seconds: Seconds = Field(60.0, description="receipt to score, last 24 h")
+    max_rejected_share: Probability = Field(0.05, description="of what was received, last 24 h")
+
+
 class DemoSettings(_Section):
     """``make demo``."""
 
@@ -244,6 +277,7 @@ class Settings(BaseSettings):
     label: LabelSettings = LabelSettings()
     train: TrainSettings = TrainSettings()
     promote: PromoteSettings = PromoteSettings()
+    monitor: MonitorSettings = MonitorSettings()
     demo: DemoSettings = DemoSettings()
 
     @model_validator(mode="after")

@@ -157,6 +157,8 @@ MODEL_METRICS = StructType(
         StructField("hits", LongType()),
         StructField("labelled", LongType()),
         StructField("label_coverage", DoubleType()),
+        StructField("labelled_hits", LongType()),
+        StructField("verified_precision", DoubleType()),
         StructField("frauds", DoubleType()),
         StructField("precision", DoubleType()),
         StructField("recall", DoubleType()),
@@ -175,9 +177,13 @@ MODEL_METRICS = StructType(
         StructField("effect_size", MapType(StringType(), DoubleType())),
     ]
 )
-"""One row a UTC day of receipt and model version, written anew at each look (the last `computed_at`
-counts). Where `is_matured` is False, `frauds`, `precision`, `recall` and money are estimates from
-the scores. `psi` and `effect_size` compare each feature with the version's reference."""
+"""One row a UTC day of receipt and model version, written anew when it changed (the last
+`computed_at` counts). Where `is_matured` is False, `frauds`, `precision`, `recall` and money are
+estimates from the scores. `labelled` counts the payments with a verdict, `label_coverage` is their
+share; `verified_precision` is the share of frauds among the `labelled_hits`. `alerts_sent` counts
+the hits whose mail went out; `rejected` is the day's, the same on the rows of all its versions.
+`psi` and `effect_size` compare each feature and the categories with the version's reference,
+`score_psi` the score; NULL where there is none, or too few payments."""
 
 WRITTEN_TABLES = ("transactions", "duplicates", "rejected")
 """What the score job fills."""

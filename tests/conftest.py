@@ -73,6 +73,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
         "LABEL__WORKLISTS": "reviews",
         "REGISTRY__ARTIFACTS": "mlartifacts",
         "ALERT__JOURNAL": "alert.db",
+        "MONITOR__FOLDER": "monitor",
     }
     values = {f"FRAUD_{key}": str(tmp_path / name) for key, name in paths.items()}
     values["FRAUD_REGISTRY__TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"

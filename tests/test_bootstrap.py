@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from conf.settings import TrainSettings
+from jobs.metrics import JudgedPayments, evaluation
 from training.bootstrap import card_weights, percentile_interval, resampled
-from training.metrics import JudgedPayments, evaluation
 from training.weighted_measures import MEASURES, WeightedMeasures
 
 SETTINGS = TrainSettings(alerts_per_day=1.5, card_precision_k=2)

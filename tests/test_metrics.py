@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from conf.settings import TrainSettings
-from training.calibration import expected_calibration_error, reliability_table
-from training.metrics import (
+from jobs.calibration import expected_calibration_error, reliability_table
+from jobs.metrics import (
     JudgedPayments,
     at_threshold,
     card_precision_at_k,

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.settings import TrainSettings
+from jobs.calibration import reliability_table
+from jobs.metrics import at_threshold, money_cents
 from tests.test_metrics import judged_of, rows_of_payments
-from training.calibration import reliability_table
-from training.metrics import at_threshold, money_cents
 from training.plots import money_plot, plots, wilson_interval
 from training.thresholds import NoThreshold, choose_threshold, every_cut
 

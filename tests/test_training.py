@@ -22,6 +22,7 @@ from ingest.payment_files import read_payments
 from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments
 from jobs.features import FEATURE_NAMES
+from jobs.metrics import evaluation, judged_payments
 from jobs.reference import Histogram, Reference
 from jobs.table_log import TableLog
 from jobs.tables import ensure_table
@@ -29,7 +30,6 @@ from tests.conftest import PROJECT, payment, save_code_model
 from tests.test_metrics import EVALUATION
 from tests.written_rows import write_file
 from training.fit import TrainingError, fingerprint, train_model
-from training.metrics import evaluation, judged_payments
 from training.pipeline import MODEL_COLUMNS
 from training.registry import register
 from training.thresholds import choose_threshold

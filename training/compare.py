@@ -25,10 +25,10 @@ from mlflow import MlflowClient
 from conf.settings import Settings
 from jobs.envelopes import MOMENT
 from jobs.label_ledger import LabelLedger
+from jobs.metrics import Floats, JudgedPayments, judged_payments
 from jobs.scoring import model_columns_of
 from jobs.tables import arrow_schema
 from jobs.truth import known_truth
-from training.metrics import Floats, JudgedPayments, judged_payments
 from training.replay_report import TOLERANCE
 from training.versions import Judge, VersionNotFound, load_judge
 

@@ -10,8 +10,8 @@ import sys
 
 from conf.settings import settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, read_payments
+from jobs.metrics import evaluation, judged_payments
 from jobs.model import ModelRefused
-from training.metrics import evaluation, judged_payments
 from training.versions import VersionNotFound, load_judge
 
 

@@ -12,8 +12,8 @@ from sklearn.pipeline import Pipeline
 
 from conf.settings import TrainSettings
 from jobs.feature_pass import feature_frame
+from jobs.metrics import Floats, JudgedPayments, evaluation, judged_payments
 from jobs.reference import Reference
-from training.metrics import Floats, JudgedPayments, evaluation, judged_payments
 from training.pipeline import MODEL_COLUMNS, make_classifier
 from training.thresholds import choose_threshold
 

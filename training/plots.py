@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from sklearn.metrics import ConfusionMatrixDisplay, PrecisionRecallDisplay
 
-from training.calibration import expected_calibration_error, reliability_table
-from training.metrics import Floats, JudgedPayments, at_threshold
+from jobs.calibration import expected_calibration_error, reliability_table
+from jobs.metrics import Floats, JudgedPayments, at_threshold
 from training.thresholds import cheapest, every_cut
 
 TICKS = (0.0001, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -58,7 +58,7 @@ def confusion_matrix_plot(judged: JudgedPayments, threshold: float) -> Figure:
 
 
 def reliability_plot(judged: JudgedPayments) -> Figure:
-    """The bins of ``training.calibration.reliability_table``: share of frauds against mean score,
+    """The bins of ``jobs.calibration.reliability_table``: share of frauds against mean score,
     with 95 % intervals and counts. Both axes are log-odds; a share of 0 or 1 is on the edge.
     """
     table = reliability_table(judged.labels, judged.scores)

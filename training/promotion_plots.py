@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
 from conf.settings import Settings
-from training.calibration import reliability_table
+from jobs.calibration import reliability_table
+from jobs.metrics import at_threshold, cents
 from training.compare import Comparison, Verdict
 from training.figures import Figures
-from training.metrics import at_threshold, cents
 from training.plots import DOLLARS, TICKS, wilson_interval
 from training.thresholds import cheapest, every_cut
 

@@ -17,10 +17,10 @@ from mlflow.models import infer_signature
 
 from conf.settings import RegistrySettings
 from jobs.features import FEATURE_NAMES
+from jobs.metrics import cents
 from jobs.model import THRESHOLD_KEY
 from jobs.reference import REFERENCE_KEY
 from training.fit import TrainedModel, fraud_probability
-from training.metrics import cents
 from training.pipeline import TRUSTED_TYPES, model_columns
 from training.plots import plots
 

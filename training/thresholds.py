@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from conf.settings import TrainSettings
-from training.metrics import Floats, JudgedPayments, cents
+from jobs.metrics import Floats, JudgedPayments, cents
 
 Integers = npt.NDArray[np.int64]
 
@@ -37,7 +37,7 @@ class Cuts:
     found_cents: Integers
 
     def saved_cents(self, look_cost_cents: int) -> Integers:
-        """``training.metrics.money_cents``, the money saved, of every cut: int64 of shape (c,)."""
+        """``jobs.metrics.money_cents``, the money saved, of every cut: int64 of shape (c,)."""
         return self.found_cents - look_cost_cents * self.hits
 
 

@@ -1,7 +1,7 @@
-"""The measures of ``training.metrics`` of payments whose cards have weights, fast enough to take
+"""The measures of ``jobs.metrics`` of payments whose cards have weights, fast enough to take
 them some hundred times: what does not depend on the weights is worked out once.
 
-With all weights 1 they are those of ``training.metrics``. A whole weight counts a card that often.
+With all weights 1 they are those of ``jobs.metrics``. A whole weight counts a card that often.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from conf.settings import TrainSettings
-from training.calibration import BINS, calibration_bins
-from training.metrics import JudgedPayments, cents
+from jobs.calibration import BINS, calibration_bins
+from jobs.metrics import JudgedPayments, cents
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -135,7 +135,7 @@ class _Ranking:
 
 @dataclass(frozen=True)
 class _CardPlaces:
-    """``training.metrics.card_precision_at_k``: a day's cards from the most suspicious one down.
+    """``jobs.metrics.card_precision_at_k``: a day's cards from the most suspicious one down.
 
     ``cards`` and ``is_fraud`` have a place for each card and day; ``starts`` is where each group of
     equal score begins, ``day_starts`` the first group of the day that a group belongs to.
@@ -183,7 +183,7 @@ class _CardPlaces:
 class _CardSums:
     """What adds up over cards. ``counts`` has shape (cards, 6): payments, frauds, hits, frauds
     among the hits, cents saved, cents lost; ``gaps`` (cards, ``BINS``): frauds less those that the
-    scores promise, in each bin of ``training.calibration``.
+    scores promise, in each bin of ``jobs.calibration``.
     """
 
     counts: Floats

@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from conf.settings import TrainSettings
-from training.calibration import expected_calibration_error
+from jobs.calibration import expected_calibration_error
 
 Labels = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

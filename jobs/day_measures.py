@@ -1,0 +1,152 @@
+"""What the table `model_metrics` says of a day: measures by what is known, estimates where nothing
+is known yet. Pure functions on the payments of one UTC day of receipt.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import average_precision_score
+
+from conf.settings import Settings
+from jobs.calibration import expected_calibration_error
+from jobs.drift import Drift
+from jobs.metrics import card_precision_at_k, cents, money_cents
+from jobs.reference import SCORE
+from jobs.truth import known_truth
+from jobs.windows import Floats
+
+DAY = timedelta(days=1)
+
+PAYMENT_COLUMNS = (
+    "trans_num", "cc_num", "amt", "ingested_at", "scored_at", "fraud_score", "prediction",
+    "model_name", "model_version",
+)  # fmt: skip
+"""Columns of `transactions` that the measures are made from."""
+
+VERSION = ["model_name", "model_version"]
+
+_UNKNOWN = ("average_precision", "card_precision_at_k", "expected_calibration_error")
+"""What cannot be estimated without the truth."""
+
+
+def has_matured(day: datetime, now: datetime, maturity_days: float) -> bool:
+    """Whether the truth of every payment received on the UTC ``day`` (its midnight) counts as
+    known at ``now``.
+    """
+    return day + DAY + timedelta(days=maturity_days) <= now
+
+
+def day_rows(
+    day: datetime,
+    payments: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    mailed: frozenset[str],
+    rejected: int,
+    now: datetime,
+    settings: Settings,
+) -> Iterator[dict[str, Any]]:
+    """The rows of `model_metrics` of the UTC ``day`` (its midnight), but for drift: one a version.
+
+    Args:
+        payments: n rows received that day, ``PAYMENT_COLUMNS``.
+        verdicts: ``jobs.label_ledger.standing_verdicts(…, now)``.
+        mailed: `trans_num` of hits whose mail went out.
+        rejected: payloads received that day that are no valid payment.
+    """
+    is_matured = has_matured(day, now, settings.label.maturity_days)
+    known = payments.dropna(subset=["fraud_score"])
+    for (name, version), group in known.groupby(VERSION, sort=True):
+        told = group["trans_num"].isin(verdicts.index).to_numpy()
+        truth = known_truth(group, verdicts, now, settings.label.maturity_days)
+        hits = group["prediction"].to_numpy(dtype=bool)
+        measures = _measured if is_matured else _estimated
+        yield {
+            "day": day.date(),
+            "model_name": name,
+            "model_version": version,
+            "computed_at": now,
+            "is_matured": is_matured,
+            "payments": len(group),
+            "hits": int(hits.sum()),
+            "labelled": int(told.sum()),
+            "label_coverage": float(told.mean()),
+            "labelled_hits": int((told & hits).sum()),
+            "verified_precision": _mean(truth[told & hits]),
+            **measures(group, truth, hits, settings),
+            "alerts_sent": int(group["trans_num"][hits].isin(mailed).sum()),
+            "rejected": rejected,
+            **_delays(group),
+        }
+
+
+def drift_columns(drift: Drift | None) -> dict[str, Any]:
+    """The columns of `model_metrics` that tell of drift."""
+    if drift is None:
+        return {"score_psi": None, "psi": None, "effect_size": None}
+    psi = {name: value for name, value in drift.psi.items() if name != SCORE}
+    return {"score_psi": drift.psi.get(SCORE), "psi": psi, "effect_size": drift.effect_size}
+
+
+def _measured(
+    payments: pd.DataFrame, truth: Floats, hits: npt.NDArray[np.bool_], settings: Settings
+) -> dict[str, Any]:
+    """By the truth, NaN nowhere."""
+    frauds, scores = truth == 1, payments["fraud_score"].to_numpy(np.float64)
+    both = bool(frauds.any() and not frauds.all())
+    amounts = np.rint(payments["amt"].to_numpy(np.float64) * 100).astype(np.int64)
+    look_cost = cents(settings.train.look_cost_usd)
+    saved, lost = money_cents(frauds, amounts, hits, look_cost)
+    one_day = np.zeros(len(payments), np.int64)
+    cards = payments["cc_num"].to_numpy(dtype=object)
+    return {
+        "frauds": float(frauds.sum()),
+        "precision": _mean(frauds[hits]),
+        "recall": _mean(hits[frauds]),
+        "average_precision": float(average_precision_score(frauds, scores)) if both else None,
+        "card_precision_at_k": card_precision_at_k(
+            cards, one_day, frauds, scores, settings.train.card_precision_k
+        ),
+        "expected_calibration_error": expected_calibration_error(frauds, scores),
+        "money_saved_usd": saved / 100,
+        "money_lost_usd": lost / 100,
+    }
+
+
+def _estimated(
+    payments: pd.DataFrame, truth: Floats, hits: npt.NDArray[np.bool_], settings: Settings
+) -> dict[str, Any]:
+    """What is to be expected if the scores are the probabilities that they say they are: of n
+    payments the sum of their scores is frauds. This is confidence-based performance estimation, as
+    in Białek et al., "Estimating Model Performance Under Covariate Shift Without Labels" (2024); it
+    does not see frauds that the model does not see. Verdicts play no part: those that come early
+    are of hits, for the most part.
+    """
+    scores, amounts = (payments[name].to_numpy(np.float64) for name in ("fraud_score", "amt"))
+    frauds, found = float(scores.sum()), float(scores[hits].sum())
+    look_cost = settings.train.look_cost_usd * int(hits.sum())
+    return {
+        "frauds": frauds,
+        "precision": _mean(scores[hits]),
+        "recall": found / frauds if frauds else None,
+        **dict.fromkeys(_UNKNOWN),
+        "money_saved_usd": float((scores * amounts)[hits].sum()) - look_cost,
+        "money_lost_usd": float((scores * amounts)[~hits].sum()),
+    }
+
+
+def _delays(payments: pd.DataFrame) -> dict[str, float | None]:
+    seconds = (payments["scored_at"] - payments["ingested_at"]).dt.total_seconds().dropna()
+    if not len(seconds):
+        return dict.fromkeys(f"delay_seconds_p{percent}" for percent in (50, 95, 99))
+    return {
+        f"delay_seconds_p{percent}": float(seconds.quantile(percent / 100))
+        for percent in (50, 95, 99)
+    }
+
+
+def _mean(values: npt.NDArray[Any]) -> float | None:
+    return float(values.mean()) if len(values) else None

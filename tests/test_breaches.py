@@ -1,0 +1,73 @@
+from datetime import date
+
+import pandas as pd
+import pytest
+
+from conf.settings import MonitorSettings
+from jobs.breaches import accuracy_breaches, drift_breaches, system_breaches
+from jobs.drift import Drift
+from jobs.version_facts import NOTHING, VersionFacts
+
+LIMITS = MonitorSettings(
+    max_psi=0.25, max_feature_psi=0.6, max_effect_size=0.8, max_category_effect_size=0.3,
+    min_precision=0.4, min_recall=0.6, max_average_precision_drop=0.1, min_frauds=20,
+    max_delay_p99_seconds=60, max_rejected_share=0.1,
+)  # fmt: skip
+
+
+def days(*rows):
+    """Rows of (hits, precision, frauds, recall, average precision)."""
+    columns = ["hits", "precision", "frauds", "recall", "average_precision"]
+    return pd.DataFrame(rows, columns=columns).assign(day=date(2026, 1, 3))
+
+
+def names(breaches):
+    return [breach.name for breach in breaches]
+
+
+@pytest.mark.parametrize(
+    ("name", "psi", "effect", "is_beyond"),
+    [
+        ("amount_usd", 0.59, 0.79, False),
+        ("amount_usd", 0.61, 0.0, True),
+        ("amount_usd", 0.0, -0.81, True),
+        ("fraud_score", 0.26, 0.0, True),
+        ("category", 0.26, 0.0, True),
+        ("category", 0.0, 0.31, True),
+        ("category", 0.2, 0.29, False),
+    ],
+)
+def test_drift_has_limits_by_psi_and_by_effect_size(name, psi, effect, is_beyond):
+    found = list(drift_breaches(Drift({name: psi}, {name: effect}), "fraud v3", LIMITS))
+    assert names(found) == ([f"drift of {name}"] if is_beyond else [])
+    if found:
+        assert found[0].label == f"drift of {name} (fraud v3)"
+        assert f"PSI {psi:.3f}" in found[0].text
+
+
+def test_accuracy_is_that_of_all_days_together():
+    some = days((30, 0.9, 40, 0.675, 0.9), (30, 0.1, 10, 0.3, 0.9), (0, None, 0, None, None))
+    assert names(accuracy_breaches(some, "fraud v3", NOTHING, LIMITS)) == []
+    some = days((30, 0.6, 40, 0.45, 0.9), (30, 0.1, 10, 0.3, 0.9))
+    assert names(accuracy_breaches(some, "fraud v3", NOTHING, LIMITS)) == ["precision", "recall"]
+
+
+def test_average_precision_is_held_against_the_versions_own():
+    some = days((20, 0.9, 30, 0.6, 0.9), (20, 0.9, 10, 1.0, 0.5), (0, None, 0, None, None))
+    for own, expected in ((0.89, []), (0.91, ["average precision"])):
+        found = accuracy_breaches(some, "fraud v3", VersionFacts(None, own), LIMITS)
+        assert names(found) == expected
+
+
+def test_few_frauds_or_hits_are_not_judged():
+    some = days((19, 0.0, 19, 0.0, 0.1))
+    assert names(accuracy_breaches(some, "fraud v3", VersionFacts(None, 1.0), LIMITS)) == []
+    assert names(accuracy_breaches(some[:0], "fraud v3", NOTHING, LIMITS)) == []
+
+
+def test_delay_and_rejected_rows_are_the_systems():
+    assert names(system_breaches(59.0, 90, 10, LIMITS)) == []
+    assert names(system_breaches(None, 0, 0, LIMITS)) == []
+    found = list(system_breaches(61.0, 80, 10, LIMITS))
+    assert [breach.label for breach in found] == ["delay", "rejected rows"]
+    assert "10 of 90" in found[1].text
