@@ -93,6 +93,9 @@ def test_payments_lie_in_the_bins_of_the_reference(past, now):
     shares, missing = past.numeric["amount"].shares_of(now["amount"].to_numpy())
     assert found[MISSING] == pytest.approx(missing)
     np.testing.assert_allclose(found.drop(MISSING).sort_index(), shares)
+    edges = past.numeric["amount"].edges
+    on_edges = _found("amount", pd.DataFrame({"amount": edges}), past)
+    assert [name.split(": ")[0] for name in on_edges] == [f"{n:02d}" for n in range(2, 11)]
     assert _found(CATEGORY, now, past).value_counts()[OTHERS] == 501
     assert set(_found("steady", now, past)) == set(_made("steady", 5, past)) == {"1: any"}
 
