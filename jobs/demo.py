@@ -24,6 +24,7 @@ from rich.live import Live
 
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.demo_view import Snapshot, live_view, print_summary, take_snapshot
+from jobs.run import quiet_mlflow
 from training.registry import has_alias
 
 FOLDER = Path("var/demo")
@@ -228,6 +229,7 @@ def run(settings: Settings, config: str, seconds: float) -> None:
 def main() -> None:
     """Parse arguments, run the demo."""
     settings, arguments = settings_from_arguments(argparse.ArgumentParser(description=__doc__))
+    quiet_mlflow()
     text = os.environ.get("DEMO_SECONDS", "90")
     try:
         seconds = float(text)

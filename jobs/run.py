@@ -1,6 +1,7 @@
 """How a job runs: its log, and a clean end on SIGINT and SIGTERM."""
 
 import logging
+import os
 import signal
 import threading
 from types import FrameType
@@ -21,6 +22,13 @@ def log_to_stderr() -> None:
     )
     for ours in ("ingest", "jobs", "training", "__main__"):
         logging.getLogger(ours).setLevel(logging.INFO)
+    quiet_mlflow()
+
+
+def quiet_mlflow() -> None:
+    """MLflow tells of its database and shows bars of progress; of it only warnings."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 
 def stop_on_signals() -> threading.Event:

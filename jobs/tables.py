@@ -1,6 +1,10 @@
 """How Delta tables are made and opened; their columns stand in ``jobs.schemas``."""
 
+from collections.abc import Callable, Sequence
+
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import StructType as DeltaStruct
@@ -84,3 +88,23 @@ def append(frame: DataFrame, path: str, application: str, version: int) -> None:
         .option("txnVersion", version)
         .save(path)
     )
+
+
+def rows_where(
+    rows: ds.Dataset,
+    columns: Sequence[str],
+    is_wanted: Callable[[pa.RecordBatch], pa.Array],
+    since: pc.Expression | None = None,
+) -> pa.Table:
+    """Some rows of a Delta table's dataset, judged piece by piece.
+
+    Text cannot be compared in a filter of the dataset: pyarrow compares it with the statistics of
+    each file first, and fails on files that a MERGE of delta-rs wrote (their text is `string_view`).
+
+    Args:
+        is_wanted: a boolean for each row of a batch of ``columns``.
+        since: a filter without text, by which files are passed over.
+    """
+    batches = rows.to_batches(columns=list(columns), filter=since)
+    schema = pa.schema([rows.schema.field(name) for name in columns])
+    return pa.Table.from_batches([batch.filter(is_wanted(batch)) for batch in batches], schema)

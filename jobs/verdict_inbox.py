@@ -62,7 +62,7 @@ class VerdictInbox:
         ]  # fmt: skip
         if rows:
             self._ledger.append(pa.Table.from_pylist(rows, arrow_schema("labels")), identity)
-        return f"{len(new)} verdicts; {len(read) - len(new)} say what stands already"
+        return f"new verdicts: {len(new)}; what stands already: {len(read) - len(new)}"
 
     def _move(self, path: Path, where: str) -> Path:
         folder = self._folder / where

@@ -24,6 +24,7 @@ from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
 from jobs.schemas import REMEMBERED_TABLES
+from jobs.tables import rows_where
 from training.versions import Judge, VersionNotFound, load_judge
 
 
@@ -69,9 +70,14 @@ def past_of_card(warehouse: WarehouseSettings, card: str, trans_num: str) -> pd.
         trans_num: the payment to judge, which may be in the tables itself.
     """
     columns = [*FEATURE_INPUTS, "source", "position", "ingested_at"]
-    others = (pc.field("cc_num") == card) & (pc.field("trans_num") != trans_num)
+    columns += [name for name in ("cc_num", "trans_num") if name not in columns]
+
+    def is_other(batch: pa.RecordBatch) -> pa.Array:
+        is_another = pc.not_equal(batch["trans_num"], trans_num)
+        return pc.and_(pc.equal(batch["cc_num"], card), is_another)
+
     tables = [
-        DeltaTable(path).to_pyarrow_dataset().to_table(columns, filter=others)
+        rows_where(DeltaTable(path).to_pyarrow_dataset(), columns, is_other)
         for path in map(warehouse.table, REMEMBERED_TABLES)
         if DeltaTable.is_deltatable(path)
     ]
