@@ -55,9 +55,7 @@ class LabelJob:
             return
         if filled or self._merge.waiting != self._told:
             self._told = self._merge.waiting
-            log.info(
-                "payments labelled: %d; verdicts without a payment yet: %d", filled, self._told
-            )
+            log.info("payments labelled: %d; verdicts that wait: %d", filled, self._told)
 
 
 def main() -> int:

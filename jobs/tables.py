@@ -98,8 +98,9 @@ def rows_where(
 ) -> pa.Table:
     """Some rows of a Delta table's dataset, judged piece by piece.
 
-    Text cannot be compared in a filter of the dataset: pyarrow compares it with the statistics of
-    each file first, and fails on files that a MERGE of delta-rs wrote (their text is `string_view`).
+    Text cannot be compared in a filter of the dataset: pyarrow compares it with each file's
+    statistics first, and fails on files that a MERGE of delta-rs wrote (there, text is
+    `string_view`).
 
     Args:
         is_wanted: a boolean for each row of a batch of ``columns``.

@@ -90,7 +90,7 @@ def test_verdicts_are_recorded_and_filled_in(bank, caplog):
     assert (ledger["verified_at"] == ledger["recorded_at"]).all()
     assert [path.name for path in (bank.inbox / "taken").iterdir()] == ["monday.csv"]
     assert "monday.csv: new verdicts: 2; what stands already: 0" in caplog.messages
-    assert "payments labelled: 2; verdicts without a payment yet: 0" in caplog.messages
+    assert "payments labelled: 2; verdicts that wait: 0" in caplog.messages
     # All that was there before is as it was.
     after = DeltaTable(bank.table.path).to_pandas()
     filled = ["label", "label_source", "labelled_at"]
@@ -107,7 +107,7 @@ def test_a_verdict_before_its_payment_waits_for_it(bank, caplog):
     bank.look()
     bank.look()
     assert bank.labels == {1: None}
-    assert caplog.messages.count("payments labelled: 0; verdicts without a payment yet: 2") == 1
+    assert caplog.messages.count("payments labelled: 0; verdicts that wait: 2") == 1
     bank.score(2)
     bank.look()
     assert bank.labels == {1: None, 2: (True, "chargeback", 1)}
