@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import reduce
 
 import pyarrow as pa
@@ -63,7 +64,8 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     if has_run:
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
-    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past"))
+    now = datetime.now(UTC)
+    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past", now))
 
 
 def _check_layout(spark: SparkSession, buckets: int, checkpoint: str, has_run: bool) -> None:

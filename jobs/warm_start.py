@@ -3,7 +3,7 @@ hold, and those of CSV files.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -13,6 +13,7 @@ from conf.settings import Settings
 from ingest.payment_files import read_payments
 from jobs.arrivals import cut_into_buckets, to_chunks
 from jobs.blocks import join_blocks
+from jobs.bucket import DAYS_OF_DOUBT
 from jobs.card_memory import KEYED_BLOCK, keyed_blocks
 from jobs.history import MOST_DAYS
 from jobs.tables import read_table
@@ -21,7 +22,7 @@ _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "
 
 
 def past_chunks(
-    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str
+    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str, now: datetime
 ) -> DataFrame | None:
     """The past as chunks of the operator's state (``KEYED_BLOCK``), some a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
@@ -29,15 +30,17 @@ def past_chunks(
     Args:
         written: the highest position of each source when the checkpoint was made. What was written
             since is not past, but will arrive once more.
+        now: the moment (UTC) at which the payments of files count as received, and that no receipt
+            is later than: one that is, because a clock was wrong, makes nothing else be forgotten.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
-    known = _known_payments(spark, settings, "transactions", written)
-    payments = _from_files(spark, settings, known) if settings.score.history else known
+    known = _known_payments(spark, settings, "transactions", written, now)
+    payments = _from_files(spark, settings, known, now) if settings.score.history else known
     if payments.isEmpty():
         return None
-    known_elsewhere = _known_payments(spark, settings, "duplicates", written)
+    known_elsewhere = _known_payments(spark, settings, "duplicates", written, now)
     buckets = settings.score.buckets
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -59,13 +62,15 @@ def past_chunks(
 
 
 def _known_payments(
-    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int]
+    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int], now: datetime
 ) -> DataFrame:
-    """The payments of a table that may still matter, counted back from the newest scored one."""
+    """The payments of a table that may still matter, counted back from the newest scored one, as
+    the buckets of a stream that runs count.
+    """
     payments = read_table(spark, settings.warehouse, table)
     scored = read_table(spark, settings.warehouse, "transactions").where(_is_written(written))
-    newest = scored.agg(F.max("ingested_at").alias("newest"))
-    days = max(settings.score.seen_days, MOST_DAYS) + 1
+    newest = scored.agg(F.least(F.max("ingested_at"), F.lit(now)).alias("newest"))
+    days = max(settings.score.seen_days, MOST_DAYS) + 1 + DAYS_OF_DOUBT
     return (
         payments.crossJoin(F.broadcast(newest))
         .where(F.col("ingested_at") >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
@@ -82,10 +87,11 @@ def _is_written(written: Mapping[str, int]) -> Column:
     return F.coalesce(F.col("position") <= highest, F.lit(False))
 
 
-def _from_files(spark: SparkSession, settings: Settings, known: DataFrame) -> DataFrame:
+def _from_files(
+    spark: SparkSession, settings: Settings, known: DataFrame, now: datetime
+) -> DataFrame:
     """The payments of the files, which come before all others, and the known ones."""
     files = read_payments(*settings.score.history)
-    now = datetime.now(UTC)
     files = files.assign(source="", position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)
