@@ -5,7 +5,10 @@ hold, and those of CSV files.
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -17,6 +20,9 @@ from jobs.bucket import DAYS_OF_DOUBT
 from jobs.card_memory import KEYED_BLOCK, keyed_blocks
 from jobs.history import MOST_DAYS
 from jobs.tables import read_table
+
+_FILES = ""
+"""The source of payments of files, which come before all others."""
 
 _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "event_time")
 
@@ -50,7 +56,8 @@ def past_chunks(
 
     def merge(blocks: pa.Table) -> pa.Table:
         payments = join_blocks(block.as_buffer() for block in blocks["block"])
-        ordered = payments.sort_by([("source", "ascending"), ("position", "ascending")])
+        payments = payments.sort_by([("source", "ascending"), ("position", "ascending")])
+        ordered = without_repeats(payments)
         key = blocks["bucket"][0].as_py()
         chunks = keyed_blocks([(key, chunk.to_bytes()) for chunk in to_chunks(ordered)])
         return pa.Table.from_batches([chunks])
@@ -59,6 +66,21 @@ def past_chunks(
     chunks = blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
     chunks.write.mode("overwrite").parquet(folder)
     return spark.read.schema(KEYED_BLOCK).parquet(folder)
+
+
+def without_repeats(past: pa.Table) -> pa.Table:
+    """Each `trans_num` of a card once: of the payments of files, those that the tables do not hold,
+    and of two the first. What the tables hold was told apart when it arrived.
+
+    Args:
+        past: rows of a bucket (``jobs.arrivals.cut_into_buckets``), in order of arrival.
+    """
+    from_file = pc.equal(past["source"], _FILES).to_numpy()
+    order = np.argsort(from_file, kind="stable")
+    names = pd.DataFrame({name: past[name].to_numpy()[order] for name in ("high", "low")})
+    is_repeat = np.empty(len(past), np.bool_)
+    is_repeat[order] = names.duplicated().to_numpy()
+    return past.filter(pa.array(~(is_repeat & from_file)))
 
 
 def _known_payments(
@@ -90,9 +112,9 @@ def _is_written(written: Mapping[str, int]) -> Column:
 def _from_files(
     spark: SparkSession, settings: Settings, known: DataFrame, now: datetime
 ) -> DataFrame:
-    """The payments of the files, which come before all others, and the known ones."""
+    """The payments of the files and the known ones."""
     files = read_payments(*settings.score.history)
-    files = files.assign(source="", position=range(len(files)))[list(_REMEMBERED)]
+    files = files.assign(source=_FILES, position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)
 

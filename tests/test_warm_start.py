@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
@@ -10,6 +11,7 @@ from jobs.bucket import DAYS_OF_DOUBT, Chunk
 from jobs.history import MOST_DAYS
 from jobs.tables import ensure_table
 from jobs.warm_start import past_chunks
+from tests.conftest import payment
 from tests.written_rows import scored_rows
 
 NOW = datetime(2024, 12, 24, 12, tzinfo=UTC)
@@ -53,3 +55,12 @@ def test_a_payment_that_a_lagging_source_still_sees_is_given(past):
 
 def test_a_receipt_in_the_future_takes_no_payment_away(past):
     assert past([received(1, 20), received(2, 0), received(3, -400)]) == [1, 2, 3]
+
+
+def test_a_payment_of_files_counts_once_and_not_where_the_tables_hold_it(past, tmp_path):
+    path = tmp_path / "history.csv"
+    other = {"cc_num": 5000123412341234}
+    told = [payment(1, amt=91), payment(2, amt=92), payment(4, amt=94), payment(2, amt=95)]
+    pd.DataFrame([*told, payment(2, amt=96, **other)]).to_csv(path, index=False)
+    rows = [received(1, 2), received(3, 1), received(3, 40, source="b")]
+    assert past(rows, history=(str(path),)) == [1, 3, 3, 92, 94, 96]
