@@ -19,6 +19,7 @@ from jobs.blocks import join_blocks
 from jobs.bucket import DAYS_OF_DOUBT
 from jobs.card_memory import KEYED_BLOCK, keyed_blocks
 from jobs.history import MOST_DAYS
+from jobs.spark import path_exists
 from jobs.tables import read_table
 
 _FILES = ""
@@ -33,6 +34,9 @@ def past_chunks(
     """The past as chunks of the operator's state (``KEYED_BLOCK``), some a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
 
+    What an earlier start that had no micro-batch put there is taken where no files are named now:
+    it may have had files.
+
     Args:
         written: the highest position of each source when the checkpoint was made. What was written
             since is not past, but will arrive once more.
@@ -42,6 +46,8 @@ def past_chunks(
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
+    if not settings.score.history and path_exists(spark, f"{folder}/_SUCCESS"):
+        return spark.read.schema(KEYED_BLOCK).parquet(folder)
     known = _known_payments(spark, settings, "transactions", written, now)
     payments = _from_files(spark, settings, known, now) if settings.score.history else known
     if payments.isEmpty():

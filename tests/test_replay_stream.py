@@ -193,6 +193,26 @@ def test_a_new_checkpoint_knows_the_payments_of_a_file(score, settings, tmp_path
     assert told(replay(settings, judges(version)))["payment_count_by_card_30d"] > 5
 
 
+def test_files_named_when_nothing_had_landed_are_remembered_and_later_they_are_of_no_effect(
+    score, settings, tmp_path, caplog
+):
+    path = tmp_path / "history.csv"
+    pd.DataFrame([payment(1), payment(2)]).to_csv(path, index=False)
+    with_files, version = changed(settings, history=(str(path),)), constant_version("1", 0.25)
+    Path(settings.landing.path).mkdir()
+    score(version, with_files)
+    land(settings.landing.path, 10, [payment(3)])
+    score(version, settings)
+    caplog.set_level("INFO", "jobs.resume")
+    land(settings.landing.path, 20, [payment(4)])
+    score(version, settings)
+    assert caplog.messages == []
+    score(version, with_files)
+    assert caplog.messages == ["score.history is of no effect: only a new checkpoint reads it"]
+    scored = read_scored(settings).sort_values("position")
+    assert scored["payment_count_by_card_30d"].tolist() == [2, 3]
+
+
 def test_files_that_overlap_with_the_tables_or_themselves_count_each_payment_once(
     score, settings, tmp_path
 ):
