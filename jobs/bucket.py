@@ -21,7 +21,7 @@ MOST_CHUNKS = 24
 _SMALLEST_BASE = 4096
 DAYS_OF_DOUBT = 14
 """How far receipts may lag behind the newest of their bucket, because a source lags or a clock was
-set back: what a payment within it still sees is not forgotten."""
+set back: what a payment within it still sees is not forgotten, nor by a new checkpoint."""
 
 PIECE_BYTES = 4 << 20
 """The largest value in the state."""
@@ -151,12 +151,16 @@ def keep_bucket(number: int, bucket: Bucket) -> None:
         _cache.popitem(last=False)
 
 
-def append_chunk(bucket: Bucket, chunk: Chunk, storage: Storage, horizon_seconds: int) -> None:
+def append_chunk(
+    bucket: Bucket, chunk: Chunk, storage: Storage, horizon_seconds: int, now: float
+) -> None:
     """Remember what came, in memory and in the state; merge where the chunks have become many.
 
     Args:
         chunk: records in order of arrival, identifiers in any order.
         horizon_seconds: how long identifiers are remembered.
+        now: epoch seconds. Receipts lie in the past: one that is dated later, because a clock was
+            wrong, makes nothing else be forgotten.
     """
     if not len(chunk):
         return
@@ -166,9 +170,8 @@ def append_chunk(bucket: Bucket, chunk: Chunk, storage: Storage, horizon_seconds
     _store(bucket, sorted_chunk, storage)
     grown = len(bucket.recent) > _SMALLEST_BASE // 4 + len(bucket.base) * _share(bucket)
     if grown or len(bucket.names) > MOST_CHUNKS:
-        _merge(
-            bucket, storage, horizon_seconds, into_base=grown or len(bucket.base) < _SMALLEST_BASE
-        )
+        into_base = grown or len(bucket.base) < _SMALLEST_BASE
+        _merge(bucket, storage, _merged(bucket, horizon_seconds, now) if into_base else None)
     storage.write_names(bucket.names)
 
 
@@ -193,11 +196,11 @@ def pieces_of(name: str) -> list[str]:
     return [f"{name}/{number}" for number in range(int(name.rpartition("-")[2]))]
 
 
-def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bool) -> None:
-    """Replace the recent chunks, and with ``into_base`` the base too, by one chunk."""
-    stale = bucket.names[0 if into_base else 1 :]
-    if into_base:
-        merged = _merged(bucket, horizon_seconds)
+def _merge(bucket: Bucket, storage: Storage, base: Chunk | None) -> None:
+    """Replace the recent chunks, and the base too where there is a new one, by one chunk."""
+    stale = bucket.names[1 if base is None else 0 :]
+    if base is not None:
+        merged = base
         bucket.names, bucket.base, bucket.recent = [], EMPTY, EMPTY
     else:
         merged = bucket.recent
@@ -208,9 +211,9 @@ def _merge(bucket: Bucket, storage: Storage, horizon_seconds: int, into_base: bo
     _store(bucket, merged, storage)
 
 
-def _merged(bucket: Bucket, horizon_seconds: int) -> Chunk:
+def _merged(bucket: Bucket, horizon_seconds: int, now: float) -> Chunk:
     identifiers = Identifiers.join([bucket.base.identifiers, bucket.recent.identifiers]).sorted()
-    newest = int(identifiers.arrived_at.max(initial=0)) - DAYS_OF_DOUBT * 86_400
+    newest = min(int(identifiers.arrived_at.max(initial=0)), int(now)) - DAYS_OF_DOUBT * 86_400
     records = bucket.base.records.merged(bucket.recent.records.in_order())
-    today = int(records.day.max(initial=0)) - DAYS_OF_DOUBT
+    today = min(int(records.day.max(initial=0)), int(now) // 86_400) - DAYS_OF_DOUBT
     return Chunk(forget(records, today), identifiers.since(newest - horizon_seconds))

@@ -7,6 +7,7 @@ card has used it before; such a payment is a duplicate, though its own card reme
 """
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -89,7 +90,7 @@ class CardMemory(StatefulProcessor):
             output, chunk = judge_cards(arrived, bucket, self._horizon_seconds)
         else:
             output, chunk = judge_identifiers(arrived, bucket, self._horizon_seconds)
-        append_chunk(bucket, chunk, self, self._horizon_seconds)
+        append_chunk(bucket, chunk, self, self._horizon_seconds, time.time())
         keep_bucket(number, bucket)
         if output:
             yield Row(**dict.fromkeys(OPERATOR_OUTPUT.names) | output | {"bucket": number})
@@ -104,7 +105,7 @@ class CardMemory(StatefulProcessor):
         (number,) = key
         bucket = load_bucket(number, self)
         chunk = Chunk.from_bytes(bytes(initialState["block"]))
-        append_chunk(bucket, chunk, self, self._horizon_seconds)
+        append_chunk(bucket, chunk, self, self._horizon_seconds, time.time())
         keep_bucket(number, bucket)
 
     def close(self) -> None:

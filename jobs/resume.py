@@ -1,7 +1,9 @@
 """Where a score job goes on: a new checkpoint starts behind what the tables hold already."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import reduce
 
 import pyarrow as pa
@@ -16,6 +18,8 @@ from jobs.schemas import WRITTEN_TABLES
 from jobs.spark import make_folder, names_in, path_exists
 from jobs.tables import ensure_table, read_table
 from jobs.warm_start import past_chunks
+
+log = logging.getLogger("jobs.resume")
 
 LAST_POSITION = 2**63 - 1
 _LOWEST = -(2**63)
@@ -62,9 +66,12 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
     rows = spark.read.schema(_POSITIONS).json(kept).collect()
     written = {row["source"]: row["position"] for row in rows}
     if has_run:
+        if settings.score.history:
+            log.info("score.history is of no effect: only a new checkpoint reads it")
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
-    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past"))
+    now = datetime.now(UTC)
+    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past", now))
 
 
 def _check_layout(spark: SparkSession, buckets: int, checkpoint: str, has_run: bool) -> None:

@@ -3,9 +3,12 @@ hold, and those of CSV files.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -13,31 +16,43 @@ from conf.settings import Settings
 from ingest.payment_files import read_payments
 from jobs.arrivals import cut_into_buckets, to_chunks
 from jobs.blocks import join_blocks
+from jobs.bucket import DAYS_OF_DOUBT
 from jobs.card_memory import KEYED_BLOCK, keyed_blocks
 from jobs.history import MOST_DAYS
+from jobs.spark import path_exists
 from jobs.tables import read_table
+
+_FILES = ""
+"""The source of payments of files, which come before all others."""
 
 _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "event_time")
 
 
 def past_chunks(
-    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str
+    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str, now: datetime
 ) -> DataFrame | None:
     """The past as chunks of the operator's state (``KEYED_BLOCK``), some a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
 
+    What an earlier start that had no micro-batch put there is taken where no files are named now:
+    it may have had files.
+
     Args:
         written: the highest position of each source when the checkpoint was made. What was written
             since is not past, but will arrive once more.
+        now: the moment (UTC) at which the payments of files count as received, and that no receipt
+            is later than: one that is, because a clock was wrong, makes nothing else be forgotten.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
-    known = _known_payments(spark, settings, "transactions", written)
-    payments = _from_files(spark, settings, known) if settings.score.history else known
+    if not settings.score.history and path_exists(spark, f"{folder}/_SUCCESS"):
+        return spark.read.schema(KEYED_BLOCK).parquet(folder)
+    known = _known_payments(spark, settings, "transactions", written, now)
+    payments = _from_files(spark, settings, known, now) if settings.score.history else known
     if payments.isEmpty():
         return None
-    known_elsewhere = _known_payments(spark, settings, "duplicates", written)
+    known_elsewhere = _known_payments(spark, settings, "duplicates", written, now)
     buckets = settings.score.buckets
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -47,7 +62,8 @@ def past_chunks(
 
     def merge(blocks: pa.Table) -> pa.Table:
         payments = join_blocks(block.as_buffer() for block in blocks["block"])
-        ordered = payments.sort_by([("source", "ascending"), ("position", "ascending")])
+        payments = payments.sort_by([("source", "ascending"), ("position", "ascending")])
+        ordered = without_repeats(payments)
         key = blocks["bucket"][0].as_py()
         chunks = keyed_blocks([(key, chunk.to_bytes()) for chunk in to_chunks(ordered)])
         return pa.Table.from_batches([chunks])
@@ -58,14 +74,31 @@ def past_chunks(
     return spark.read.schema(KEYED_BLOCK).parquet(folder)
 
 
+def without_repeats(past: pa.Table) -> pa.Table:
+    """Each `trans_num` of a card once: of the payments of files, those that the tables do not hold,
+    and of two the first. What the tables hold was told apart when it arrived.
+
+    Args:
+        past: rows of a bucket (``jobs.arrivals.cut_into_buckets``), in order of arrival.
+    """
+    from_file = pc.equal(past["source"], _FILES).to_numpy()
+    order = np.argsort(from_file, kind="stable")
+    names = pd.DataFrame({name: past[name].to_numpy()[order] for name in ("high", "low")})
+    is_repeat = np.empty(len(past), np.bool_)
+    is_repeat[order] = names.duplicated().to_numpy()
+    return past.filter(pa.array(~(is_repeat & from_file)))
+
+
 def _known_payments(
-    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int]
+    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int], now: datetime
 ) -> DataFrame:
-    """The payments of a table that may still matter, counted back from the newest scored one."""
+    """The payments of a table that may still matter, counted back from the newest scored one, as
+    the buckets of a stream that runs count.
+    """
     payments = read_table(spark, settings.warehouse, table)
     scored = read_table(spark, settings.warehouse, "transactions").where(_is_written(written))
-    newest = scored.agg(F.max("ingested_at").alias("newest"))
-    days = max(settings.score.seen_days, MOST_DAYS) + 1
+    newest = scored.agg(F.least(F.max("ingested_at"), F.lit(now)).alias("newest"))
+    days = max(settings.score.seen_days, MOST_DAYS) + 1 + DAYS_OF_DOUBT
     return (
         payments.crossJoin(F.broadcast(newest))
         .where(F.col("ingested_at") >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
@@ -82,11 +115,12 @@ def _is_written(written: Mapping[str, int]) -> Column:
     return F.coalesce(F.col("position") <= highest, F.lit(False))
 
 
-def _from_files(spark: SparkSession, settings: Settings, known: DataFrame) -> DataFrame:
-    """The payments of the files, which come before all others, and the known ones."""
+def _from_files(
+    spark: SparkSession, settings: Settings, known: DataFrame, now: datetime
+) -> DataFrame:
+    """The payments of the files and the known ones."""
     files = read_payments(*settings.score.history)
-    now = datetime.now(UTC)
-    files = files.assign(source="", position=range(len(files)))[list(_REMEMBERED)]
+    files = files.assign(source=_FILES, position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)
 

@@ -9,7 +9,7 @@ from jobs import bucket as bucket_module
 from jobs.bucket import Bucket, Chunk, keep_bucket
 from jobs.first_arrival import Identifiers
 from jobs.history import MOST_DAYS, Records, forget
-from tests.memory import SECONDS_A_DAY, DictStorage, Worker
+from tests.memory import NOW, SECONDS_A_DAY, DictStorage, Worker
 from tests.streams import START, bound, records, rows_of
 
 DAY_0 = 20_000
@@ -156,7 +156,7 @@ def test_a_task_that_died_with_a_chunk_in_its_hands_leaves_none():
     before = storage.copy()
     with worker.at_work():
         bucket = bucket_module.load_bucket(0, storage)
-        bucket_module.append_chunk(bucket, chunk((3, 1, 0, 1)), storage, HORIZON)
+        bucket_module.append_chunk(bucket, chunk((3, 1, 0, 1)), storage, HORIZON, NOW)
     bucket = worker.load(before)
     assert bucket.names == before.names
     assert len(bucket.history(CARDS)) == 1
@@ -209,6 +209,17 @@ def test_a_merge_keeps_what_a_payment_with_a_clock_behind_still_sees(eager, days
         bucket = worker.load(storage)
         assert len(forget(bucket.history(CARDS[1:2]), DAY_0 + days)) == 1
         assert bucket.seen(identifiers((0, days)), HORIZON)[0].tolist() == [days == 30]
+
+
+def test_a_receipt_in_the_future_makes_a_merge_forget_nothing_else(eager):
+    storage, worker, now = DictStorage(), Worker(), (DAY_0 + 20) * SECONDS_A_DAY
+    worker.remember(storage, chunk((3, 0, 0, 0)), now=now)
+    glitch = [(9, n, 400 if n == 3 else 20, 1 + n) for n in range(8)]
+    worker.remember(storage, chunk(*glitch), now=now)
+    assert len(storage.names) == 1
+    bucket = worker.load(storage)
+    assert len(forget(bucket.history(CARDS[1:2]), DAY_0 + 20)) == 1
+    assert bucket.seen(identifiers((0, 20)), HORIZON)[0].tolist() == [True]
 
 
 @pytest.mark.parametrize(

@@ -194,3 +194,55 @@ def test_a_new_checkpoint_knows_the_payments_of_a_file(score, settings, tmp_path
 
     assert replay(settings, judges(version), history).differences == ()
     assert told(replay(settings, judges(version)))["payment_count_by_card_30d"] > 5
+
+
+def test_files_named_when_nothing_had_landed_are_remembered_and_later_they_are_of_no_effect(
+    score, settings, tmp_path, caplog
+):
+    path = tmp_path / "history.csv"
+    pd.DataFrame([payment(1), payment(2)]).to_csv(path, index=False)
+    with_files, version = changed(settings, history=(str(path),)), constant_version("1", 0.25)
+    Path(settings.landing.path).mkdir()
+    score(version, with_files)
+    land(settings.landing.path, 10, [payment(3)])
+    score(version, settings)
+    caplog.set_level("INFO", "jobs.resume")
+    land(settings.landing.path, 20, [payment(4)])
+    score(version, settings)
+    assert caplog.messages == []
+    score(version, with_files)
+    assert caplog.messages == ["score.history is of no effect: only a new checkpoint reads it"]
+    scored = read_scored(settings).sort_values("position")
+    assert scored["payment_count_by_card_30d"].tolist() == [2, 3]
+
+
+def test_files_that_overlap_with_the_tables_or_themselves_count_each_payment_once(
+    score, settings, tmp_path
+):
+    begun, version = 1_717_245_296_000, constant_version("1", 0.25)
+
+    def some(first, count, cards):
+        return [
+            payment(n, cc_num=CARDS[n % cards], amt=10.0 + n, current_time=begun + n * 3_000_000)
+            for n in range(first, first + count)
+        ]
+
+    scored = some(0, 12, 2)
+    land(settings.landing.path, 0, scored)
+    score(version, settings)
+    shutil.rmtree(settings.warehouse.checkpoint("score"))
+    only_in_the_file = [item | {"cc_num": CARDS[2]} for item in some(12, 4, 1)]
+    path = tmp_path / "history.csv"
+    pd.DataFrame([*scored, *only_in_the_file, *scored[:3], only_in_the_file[0]]).to_csv(path)
+    settings = changed(settings, history=(str(path),))
+    land(settings.landing.path, 20, [scored[1], only_in_the_file[1], *some(30, 6, 3)])
+    score(version, settings)
+
+    stored = read_scored(settings).sort_values("position")
+    assert stored["position"].tolist() == [*range(12), *range(22, 28)]
+    assert stored["payment_count_by_card_30d"].tolist()[12:] == [6, 6, 4, 7, 7, 5]
+    history = read_payments(path)
+    assert replay(settings, judges(version), history).differences == ()
+    # What is scored behind the checkpoint's beginning must not be in the files.
+    more = pd.concat([history, history.assign(trans_num=f"{30:032x}")[:1]], ignore_index=True)
+    assert told(replay(settings, judges(version), more))["in transactions, not expected"] == 1

@@ -7,12 +7,15 @@ with `transactions`: status 0 if nothing differs, 1 if anything does, 2 if it ca
 It needs all that ever landed, and the settings of `[score]` that it was scored with. The payments
 of one card are taken to come from one source: between sources there is no order of arrival.
 ``--history`` names what `score.history` named; those files count as received when the first
-payment was scored.
+payment was scored. Of their payments each `trans_num` of a card counts once, and not at all where
+the payment was scored before the checkpoint was made.
 """
 
 import argparse
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -63,12 +66,47 @@ def replay(settings: Settings, judge_of: JudgeOf, history: pd.DataFrame | None =
     arrivals = read_arrivals(settings.landing.path, settings.score)
     if history is not None:
         history = history.assign(ingested_at=found["scored_at"].min())
+        written = written_before(settings.warehouse.checkpoint("score"))
+        history = _not_scored_before(history, arrivals, found, written)
     expected = recompute(arrivals, history, settings.score.seen_days)
     versions = found[["model_name", "model_version"]].drop_duplicates()
     judges = {
         version: judge_of(*version) for version in versions.itertuples(index=False, name=None)
     }
     return compare(expected, found, judges)
+
+
+def written_before(checkpoint: str) -> dict[str, int]:
+    """The highest position of each source that the tables held when the checkpoint was made, as
+    ``jobs.resume`` keeps it; empty where there is no checkpoint on this machine.
+    """
+    lines = [
+        line
+        for path in Path(checkpoint, "written").glob("part-*")
+        for line in path.read_text().splitlines()
+    ]
+    return {row["source"]: row["position"] for row in map(json.loads, lines)}
+
+
+def _not_scored_before(
+    history: pd.DataFrame,
+    arrivals: pd.DataFrame,
+    found: pd.DataFrame,
+    written: Mapping[str, int],
+) -> pd.DataFrame:
+    """The payments of the history that `transactions` did not hold already when the checkpoint was
+    made: what it held is history by itself. What was scored since had to be known by the history.
+    """
+    scored = set(zip(found["source"], found["position"], strict=True))
+    addresses = zip(arrivals["source"], arrivals["position"], strict=True)
+    was_held = [
+        (source, position) in scored and source in written and position <= written[source]
+        for source, position in addresses
+    ]
+    names = ["trans_num", "cc_num"]
+    held = pd.MultiIndex.from_frame(arrivals.loc[was_held, names])
+    is_held = pd.MultiIndex.from_frame(history[names]).isin(held)
+    return history[~is_held]
 
 
 def read_scored(settings: Settings) -> pd.DataFrame:
@@ -102,17 +140,17 @@ def recompute(arrivals: pd.DataFrame, history: pd.DataFrame | None, seen_days: i
 
     Args:
         arrivals: as ``read_arrivals`` returns them.
-        history: payments that came before, with `ingested_at`.
+        history: payments that came before, with `ingested_at`; of two with the same `trans_num` and
+            card the first counts.
         seen_days: how long a `trans_num` is remembered.
     """
     columns = ["trans_num", "cc_num", "ingested_at"]
     earlier = arrivals[columns].iloc[:0] if history is None else history[columns]
-    remembered, scored = (
-        marks[len(earlier) :]
-        for marks in first_arrivals(
-            pd.concat([earlier, arrivals[columns]], ignore_index=True), seen_days
-        )
-    )
+    everything = pd.concat([earlier, arrivals[columns]], ignore_index=True)
+    remembered, scored = first_arrivals(everything, seen_days)
+    if history is not None:
+        history = history[remembered[: len(earlier)]]
+    remembered, scored = remembered[len(earlier) :], scored[len(earlier) :]
     inputs = inputs_of(arrivals[remembered], history)
     inputs.insert(0, "source", arrivals["source"])
     inputs.insert(1, "position", arrivals["position"])
