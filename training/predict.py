@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from conf.settings import WarehouseSettings, settings_from_arguments, stop
-from ingest.payment_files import PaymentFileError, read_payments
+from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
+from jobs.run import log_to_stderr
 from jobs.tables import REMEMBERED_TABLES
 from training.versions import Judge, VersionNotFound, load_judge
 
@@ -89,6 +90,7 @@ def main() -> int:
     parser.add_argument("--history", nargs="+", help="CSV files of the card's past, not the tables")
     parser.add_argument("--model-uri", help="models:/NAME@ALIAS or models:/NAME/N (the champion)")
     settings, arguments = settings_from_arguments(parser)
+    log_to_stderr()
     registry = settings.registry
     uri = arguments.model_uri or f"models:/{registry.model_name}@{registry.alias}"
     try:
@@ -98,7 +100,7 @@ def main() -> int:
             stop("the payment is no JSON object")
         known = check_payment(payment, optional=(TRUTH,))
         history = (
-            read_payments(*arguments.history)
+            first_of_each(read_payments(*arguments.history), [str(known["trans_num"])])
             if arguments.history
             else past_of_card(settings.warehouse, str(known["cc_num"]), str(known["trans_num"]))
         )

@@ -11,7 +11,7 @@ import sys
 from mlflow.exceptions import MlflowException
 
 from conf.settings import settings_from_arguments, stop
-from ingest.payment_files import PaymentFileError, read_payments
+from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.run import log_to_stderr
 from training.fit import TrainingError, fingerprint, train_model
 from training.registry import register
@@ -27,7 +27,7 @@ def main() -> int:
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
     try:
-        payments = read_payments(*arguments.data)
+        payments = first_of_each(read_payments(*arguments.data))
         log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
         trained = train_model(payments, settings.train)
     except (PaymentFileError, TrainingError, NoThreshold) as error:
