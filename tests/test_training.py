@@ -434,6 +434,21 @@ def test_a_payment_that_cannot_be_is_told_in_one_line(fails, tmp_path, text, sai
     assert line.startswith("error: ")
 
 
+def test_predict_asks_of_a_payment_what_the_stream_asks(prints, fails, tmp_path, monkeypatch):
+    path = tmp_path / "payment.json"
+    path.write_text(json.dumps(payment(merch_lat=..., category=...)))
+    assert "category: missing" in fails(training.predict, "--payment", path)
+    monkeypatch.setenv("FRAUD_SCORE__OPTIONAL_FIELDS", '["merch_lat", "category"]')
+    told = prints(training.predict, "--payment", path)
+    assert told["features"]["home_to_merchant_km"] is None
+    in_two_days = (pd.Timestamp.now("UTC") + pd.Timedelta(days=2)).timestamp() * 1000
+    path.write_text(json.dumps(payment(current_time=int(in_two_days))))
+    line = fails(training.predict, "--payment", path)
+    assert line.startswith(f"error: {path}: event time: more than 1 days after receipt, ")
+    monkeypatch.setenv("FRAUD_SCORE__MAX_DAYS_AHEAD", "0")
+    assert prints(training.predict, "--payment", path)["model_version"] == "1"
+
+
 def test_files_that_are_not_there_are_named(fails, files, tmp_path):
     none = tmp_path / "none"
     path = tmp_path / "payment.json"
