@@ -4,9 +4,10 @@ The former have ``trans_date_trans_time`` and a leading index column without a n
 ``current_time``; a file may have both. ``ingest.schema`` says what a value must be.
 """
 
+import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from ingest.schema import (
     TIMESTAMP_PATTERN,
     PaymentField,
 )
+
+log = logging.getLogger(__name__)
 
 LISTED_PROBLEMS = 10
 LARGEST_INTEGER = 2**53  # larger whole numbers are not exact as a float
@@ -60,6 +63,21 @@ def read_payments(*paths: str | Path) -> pd.DataFrame:
         joined["trans_date_trans_time"] = moments.where(moments.notna(), None)
     names = [field.name for field in PAYMENT_FIELDS if field.name in joined]
     return joined[[*names, "event_time"]]
+
+
+def first_of_each(payments: pd.DataFrame, besides: Collection[str] = ()) -> pd.DataFrame:
+    """Of the payments with the same `trans_num` the first, whatever differs in the others, as in
+    the stream. The index counts from 0; the log says how many were dropped.
+
+    Args:
+        payments: as ``read_payments`` returns them.
+        besides: `trans_num`s of payments that stand elsewhere; these are dropped, too.
+    """
+    is_repeat = payments["trans_num"].duplicated() | payments["trans_num"].isin(list(besides))
+    if not is_repeat.any():
+        return payments
+    log.info("%d payments dropped: their trans_num was told before", int(is_repeat.sum()))
+    return payments[~is_repeat].reset_index(drop=True)
 
 
 def event_times(frame: pd.DataFrame) -> "pd.Series[pd.Timestamp]":

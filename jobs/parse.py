@@ -204,7 +204,7 @@ def _judge(envelope: dict[str, Any], rules: Rules) -> dict[str, Any]:
     try:
         payment = _object_of(envelope)
         values = check_payment(payment, rules.optional)
-        _check_ahead(values["event_time"], envelope["received_at"], rules)
+        check_ahead(values["event_time"], envelope["received_at"], rules)
     except InvalidPayment as problem:
         told = payment.get("trans_num") if isinstance(payment, dict) else None
         name = told if isinstance(told, str) and is_unicode(told) else None
@@ -228,7 +228,12 @@ def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
     return payment
 
 
-def _check_ahead(event_time: Any, received_at: datetime, rules: Rules) -> None:
+def check_ahead(event_time: Any, received_at: datetime, rules: Rules) -> None:
+    """Refuse an event time (a ``datetime``) that lies too far ahead of the moment of receipt.
+
+    Raises:
+        ingest.schema.InvalidPayment: it does.
+    """
     days = rules.max_days_ahead
     if days and event_time > received_at + timedelta(days=days):
         raise InvalidPayment(

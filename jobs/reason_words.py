@@ -43,9 +43,12 @@ def category_in_words(row: Row) -> str | None:
 
 
 def age_in_words(row: Row) -> str | None:
-    """The age, in whole years."""
-    years = row["age_years"]
-    return None if math.isnan(years) else f"card holder aged {math.floor(years)}"
+    """The age in whole years, by the calendar: the feature's years are a mean of leap years."""
+    if math.isnan(row["age_years"]):
+        return None
+    born, today = row["dob"], row["event_time"]
+    before_birthday = (today.month, today.day) < (born.month, born.day)
+    return f"card holder aged {today.year - born.year - before_birthday}"
 
 
 def distance_in_words(row: Row) -> str | None:
@@ -58,7 +61,7 @@ def pause_in_words(row: Row) -> str:
     """The time since the previous payment, in the largest unit of which it has two."""
     seconds = row["seconds_since_previous_by_card"]
     if math.isnan(seconds):
-        return "no earlier payment of this card is known"
+        return "no earlier payment of this card in 30 days"
     size, unit = next(((s, u) for s, u in _UNITS if seconds >= 2 * s), _UNITS[-1])
     return f"{seconds // size:,.0f} {unit} after this card's previous payment"
 

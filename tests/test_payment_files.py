@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ingest.payment_files import PaymentFileError, event_times, read_payments
+from ingest.payment_files import PaymentFileError, event_times, first_of_each, read_payments
 from ingest.schema import API_COLUMNS, InvalidPayment, check_payment, event_time_of
 
 PAYMENT = {
@@ -257,3 +257,11 @@ def test_the_time_of_a_file_is_the_one_of_the_single_payment(tmp_path):
     expected = [datetime(2020, 6, 21, 12, 14, 25, tzinfo=UTC), event_time_of(None, 1732732699617)]
 
     assert read_payments(path)["event_time"].tolist() == expected
+
+
+def test_of_payments_with_the_same_trans_num_the_first_counts(tmp_path):
+    rows = [payment(trans_num=name * 32, amt=str(n)) for n, name in enumerate("abacb")]
+    read = read_payments(write(tmp_path / "a.csv", PAYMENT, *rows))
+    assert first_of_each(read)["amt"].tolist() == [0, 1, 3]
+    assert first_of_each(read, ["b" * 32]).index.tolist() == [0, 1]
+    assert first_of_each(read, ["b" * 32])["amt"].tolist() == [0, 3]

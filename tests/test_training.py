@@ -331,6 +331,30 @@ def test_evaluate_takes_several_files_a_version_and_a_history(prints, files):
     assert both["frauds"] == sum(part["frauds"] for part in parts)
 
 
+def test_a_payment_that_is_told_again_counts_once(prints, registry, files, tmp_path):
+    later, again = read_payments(files[1]), tmp_path / "again.csv"
+    rows = pd.read_csv(files[1], dtype=str)
+    pd.concat([rows, rows.assign(amt="1.5")[:900]]).to_csv(again, index=False)
+    asked = (training.evaluate, "--model-uri", CHAMPION, "--data")
+    assert prints(*asked, again) == prints(*asked, files[1])
+    assert prints(*asked, again, "--history", again) == prints(*asked, files[1])
+    path, score = as_json(later.iloc[500], tmp_path), load_judge(CHAMPION, registry).scores(later)
+    rows = rows[:501]
+    pd.concat([rows, rows]).to_csv(again, index=False)
+    told = prints(training.predict, "--payment", path, "--history", again)
+    assert told["fraud_score"] == score[500]
+
+
+def test_train_tells_how_many_payments_it_dropped(fails, tmp_path, caplog):
+    path = tmp_path / "again.csv"
+    pd.DataFrame([payment(n % 4) for n in range(7)]).to_csv(path, index=False)
+    caplog.set_level("INFO")
+    fails(training.train, "--data", path)
+    assert caplog.messages[:2] == [
+        "3 payments dropped: their trans_num was told before", "4 payments, 0 frauds",
+    ]  # fmt: skip
+
+
 def test_evaluate_of_a_file_without_payments(prints, files, tmp_path):
     empty = tmp_path / "empty.csv"
     empty.write_text(files[0].open().readline())
@@ -426,6 +450,21 @@ def test_a_payment_that_cannot_be_is_told_in_one_line(fails, tmp_path, text, sai
     line = fails(training.predict, "--payment", path)
     assert said in line
     assert line.startswith("error: ")
+
+
+def test_predict_asks_of_a_payment_what_the_stream_asks(prints, fails, tmp_path, monkeypatch):
+    path = tmp_path / "payment.json"
+    path.write_text(json.dumps(payment(merch_lat=..., category=...)))
+    assert "category: missing" in fails(training.predict, "--payment", path)
+    monkeypatch.setenv("FRAUD_SCORE__OPTIONAL_FIELDS", '["merch_lat", "category"]')
+    told = prints(training.predict, "--payment", path)
+    assert told["features"]["home_to_merchant_km"] is None
+    in_two_days = (pd.Timestamp.now("UTC") + pd.Timedelta(days=2)).timestamp() * 1000
+    path.write_text(json.dumps(payment(current_time=int(in_two_days))))
+    line = fails(training.predict, "--payment", path)
+    assert line.startswith(f"error: {path}: event time: more than 1 days after receipt, ")
+    monkeypatch.setenv("FRAUD_SCORE__MAX_DAYS_AHEAD", "0")
+    assert prints(training.predict, "--payment", path)["model_version"] == "1"
 
 
 def test_files_that_are_not_there_are_named(fails, files, tmp_path):

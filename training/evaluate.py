@@ -1,7 +1,8 @@
 """Judge a version on files: one JSON line.
 
 ``python -m training.evaluate --config conf/local.toml --model-uri models:/fraud@champion
---data FILE.csv [FILE.csv …] [--history FILE.csv …]``.
+--data FILE.csv [FILE.csv …] [--history FILE.csv …]``. Of payments with the same `trans_num` the
+first counts; what is judged is not in its own history.
 """
 
 import argparse
@@ -9,9 +10,10 @@ import json
 import sys
 
 from conf.settings import settings_from_arguments, stop
-from ingest.payment_files import PaymentFileError, read_payments
+from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.metrics import evaluation, judged_payments
 from jobs.model import ModelRefused
+from jobs.run import log_to_stderr
 from training.versions import VersionNotFound, load_judge
 
 
@@ -22,9 +24,11 @@ def main() -> int:
     parser.add_argument("--data", nargs="+", required=True, help="CSV files of payments")
     parser.add_argument("--history", nargs="+", help="CSV files of payments that came before")
     settings, arguments = settings_from_arguments(parser)
+    log_to_stderr()
     try:
-        payments = read_payments(*arguments.data)
-        history = read_payments(*arguments.history) if arguments.history else None
+        payments, history = first_of_each(read_payments(*arguments.data)), None
+        if arguments.history:
+            history = first_of_each(read_payments(*arguments.history), payments["trans_num"])
         judge = load_judge(arguments.model_uri, settings.registry)
         scores = judge.scores(payments, history)
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:

@@ -18,33 +18,48 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from conf.settings import WarehouseSettings, settings_from_arguments, stop
-from ingest.payment_files import PaymentFileError, read_payments
+from conf.settings import ScoreSettings, WarehouseSettings, settings_from_arguments, stop
+from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
+from jobs.parse import Rules, check_ahead
+from jobs.run import log_to_stderr
 from jobs.schemas import REMEMBERED_TABLES
 from jobs.tables import rows_where
 from training.versions import Judge, VersionNotFound, load_judge
 
+ANY = Rules(optional=(TRUTH,))
+"""Whatever fits the schema, at any event time."""
+
+
+def rules_of(settings: ScoreSettings) -> Rules:
+    """What the stream asks of a payment; the truth may be missing here."""
+    return Rules((TRUTH, *settings.optional_fields), settings.max_days_ahead)
+
 
 def judge_payment(
-    payment: Mapping[str, Any], judge: Judge, history: pd.DataFrame | None = None
+    payment: Mapping[str, Any],
+    judge: Judge,
+    history: pd.DataFrame | None = None,
+    rules: Rules = ANY,
 ) -> dict[str, Any]:
     """The verdict on one payment: trans_num, fraud_score, prediction, threshold, model_name,
     model_version, features.
 
     Args:
         payment: the fields of ``ingest.schema.PAYMENT_FIELDS``; the truth may be missing.
+        rules: those of the stream (``rules_of``); as received now.
         history: payments of the card that arrived before it, as ``read_payments`` or
             ``past_of_card`` returns them.
 
     Raises:
-        ingest.schema.InvalidPayment: the payment does not fit the schema.
+        ingest.schema.InvalidPayment: the payment does not fit the schema or the rules.
         jobs.model.ModelRefused: the model fails on it.
     """
-    row = pd.DataFrame([check_payment(payment, optional=(TRUTH,))])
-    row["ingested_at"] = pd.Timestamp.now("UTC")
+    values, now = check_payment(payment, rules.optional), pd.Timestamp.now("UTC")
+    check_ahead(values["event_time"], now, rules)
+    row = pd.DataFrame([values]).assign(ingested_at=now)
     inputs = inputs_of(row, history)
     score = float(judge.scores_of(inputs)[0])
     return {
@@ -95,6 +110,7 @@ def main() -> int:
     parser.add_argument("--history", nargs="+", help="CSV files of the card's past, not the tables")
     parser.add_argument("--model-uri", help="models:/NAME@ALIAS or models:/NAME/N (the champion)")
     settings, arguments = settings_from_arguments(parser)
+    log_to_stderr()
     registry = settings.registry
     uri = arguments.model_uri or f"models:/{registry.model_name}@{registry.alias}"
     try:
@@ -102,13 +118,14 @@ def main() -> int:
         payment = json.loads(text)
         if not isinstance(payment, dict):
             stop("the payment is no JSON object")
-        known = check_payment(payment, optional=(TRUTH,))
+        rules = rules_of(settings.score)
+        known = check_payment(payment, rules.optional)
         history = (
-            read_payments(*arguments.history)
+            first_of_each(read_payments(*arguments.history), [str(known["trans_num"])])
             if arguments.history
             else past_of_card(settings.warehouse, str(known["cc_num"]), str(known["trans_num"]))
         )
-        print(json.dumps(judge_payment(payment, load_judge(uri, registry), history)))
+        print(json.dumps(judge_payment(payment, load_judge(uri, registry), history, rules)))
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:
         stop(str(error))
     except (OSError, ValueError, RecursionError, InvalidPayment) as error:

@@ -15,7 +15,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from conf.settings import Settings, settings_from_arguments, stop
-from ingest.payment_files import PaymentFileError, read_payments
+from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.run import log_to_stderr
 from training.dataset import CHOICES, NoExamples, NoMoment, build_dataset, described, moment_of
 from training.fit import TrainedModel, TrainingError, fingerprint, train_model, train_on_examples
@@ -67,7 +67,7 @@ _Result = tuple[TrainedModel, pd.DataFrame, str]  # the model, payments for an e
 
 
 def _on_files(files: Sequence[str], settings: Settings) -> _Result:
-    payments = read_payments(*files)
+    payments = first_of_each(read_payments(*files))
     log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
     return train_model(payments, settings.train), payments, fingerprint(payments)
 
