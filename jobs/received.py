@@ -63,7 +63,7 @@ class Received:
             [self._moment], filter=named & (pc.field(self._moment) >= pa.scalar(since, MOMENT))
         )
         moments = pd.to_datetime(found[self._moment].to_pandas(), utc=True).dt.floor("D")
-        return set(moments.dt.to_pydatetime())
+        return {moment.to_pydatetime() for moment in moments.unique()}
 
     def sample(
         self, since: datetime, until: datetime, columns: Sequence[str], most: int, seed: int = 1
