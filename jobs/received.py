@@ -17,7 +17,7 @@ from deltalake.exceptions import TableNotFoundError
 from conf.settings import WarehouseSettings
 from jobs.envelopes import MOMENT
 from jobs.features import FEATURE_NAMES
-from jobs.tables import arrow_schema
+from jobs.tables import arrow_schema, rows_where
 
 FEATURES = "features"
 
@@ -59,9 +59,8 @@ class Received:
         if not len(trans_nums):
             return set()
         named = pc.field("trans_num").isin(pa.array(trans_nums, pa.string()))
-        found = self._dataset.to_table(
-            [self._moment], filter=named & (pc.field(self._moment) >= pa.scalar(since, MOMENT))
-        )
+        bounds = pc.field(self._moment) >= pa.scalar(since, MOMENT)
+        found = rows_where(self._dataset, ["trans_num", self._moment], named, bounds)
         moments = pd.to_datetime(found[self._moment].to_pandas(), utc=True).dt.floor("D")
         return {moment.to_pydatetime() for moment in moments.unique()}
 

@@ -1,6 +1,10 @@
 """How Delta tables are made and opened; their columns stand in ``jobs.schemas``."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import StructType as DeltaStruct
@@ -68,6 +72,25 @@ def _is_less(present: Field | None, wanted: Field) -> bool:
 def read_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> DataFrame:
     """The table ``name`` as it stands now."""
     return spark.read.format("delta").load(warehouse.table(name))
+
+
+def rows_where(
+    dataset: ds.Dataset,
+    columns: Sequence[str],
+    asked: pc.Expression,
+    bounds: pc.Expression | None = None,
+) -> pa.Table:
+    """The rows of which ``asked`` and ``bounds`` hold.
+
+    A question about text belongs into ``asked``, which is put to the rows. ``bounds`` are put to
+    the statistics of the Parquet files first, where pyarrow fails on text: delta-rs, whose MERGE
+    rewrites files, declares it there as another type than the table does.
+
+    Args:
+        columns: those that ``asked`` is about are among them.
+    """
+    read = dataset.scanner(list(columns), filter=bounds).to_reader()
+    return ds.Scanner.from_batches(read, filter=asked).to_table()
 
 
 def append(frame: DataFrame, path: str, application: str, version: int) -> None:

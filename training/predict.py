@@ -24,6 +24,7 @@ from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
 from jobs.schemas import REMEMBERED_TABLES
+from jobs.tables import rows_where
 from training.versions import Judge, VersionNotFound, load_judge
 
 
@@ -68,10 +69,10 @@ def past_of_card(warehouse: WarehouseSettings, card: str, trans_num: str) -> pd.
         card: `cc_num`, as ``check_payment`` returns it.
         trans_num: the payment to judge, which may be in the tables itself.
     """
-    columns = [*FEATURE_INPUTS, "source", "position", "ingested_at"]
+    columns = [*FEATURE_INPUTS, "source", "position", "ingested_at", "trans_num"]
     others = (pc.field("cc_num") == card) & (pc.field("trans_num") != trans_num)
     tables = [
-        DeltaTable(path).to_pyarrow_dataset().to_table(columns, filter=others)
+        rows_where(DeltaTable(path).to_pyarrow_dataset(), columns, others).drop_columns("trans_num")
         for path in map(warehouse.table, REMEMBERED_TABLES)
         if DeltaTable.is_deltatable(path)
     ]
