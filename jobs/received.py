@@ -3,7 +3,7 @@ asked for, only the files that can hold them.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from jobs.features import FEATURE_NAMES
 from jobs.tables import arrow_schema, rows_where
 
 FEATURES = "features"
-_DAY_MICROSECONDS = 86_400_000_000
 
 
 class Received:
@@ -45,9 +44,9 @@ class Received:
         for batch in self._dataset.to_batches(
             columns=[self._moment], filter=self._between(since, until)
         ):
-            days = batch.column(0).cast(pa.int64()).to_numpy() // _DAY_MICROSECONDS
+            days = batch.column(0).cast(pa.int64()).to_numpy() // 86_400_000_000
             found.update(np.unique(days).tolist())
-        return [_midnight(day) for day in sorted(found)]
+        return [_midnight(day, since) for day in sorted(found)]
 
     def rows(self, since: datetime, until: datetime, columns: Sequence[str]) -> pd.DataFrame:
         """The rows received in [since, until)."""
@@ -59,15 +58,11 @@ class Received:
         """The UTC midnights of the days, from ``since`` on, on which these were received."""
         if not len(trans_nums):
             return set()
-        named = pa.array(trans_nums, pa.string())
-        found = rows_where(
-            self._dataset,
-            [self._moment, "trans_num"],
-            lambda batch: pc.is_in(batch["trans_num"], named),
-            since=pc.field(self._moment) >= pa.scalar(since, MOMENT),
-        )
-        days = np.unique(found[self._moment].cast(pa.int64()).to_numpy() // _DAY_MICROSECONDS)
-        return {_midnight(day) for day in days.tolist()}
+        named = pc.field("trans_num").isin(pa.array(trans_nums, pa.string()))
+        bounds = pc.field(self._moment) >= pa.scalar(since, MOMENT)
+        found = rows_where(self._dataset, ["trans_num", self._moment], named, bounds)
+        moments = pd.to_datetime(found[self._moment].to_pandas(), utc=True).dt.floor("D")
+        return {moment.to_pydatetime() for moment in moments.unique()}
 
     def sample(
         self, since: datetime, until: datetime, columns: Sequence[str], most: int, seed: int = 1
@@ -102,5 +97,5 @@ def _flat(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _midnight(day: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)
+def _midnight(day: int, like: datetime) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=like.tzinfo) + timedelta(days=day)

@@ -1,6 +1,6 @@
 """How Delta tables are made and opened; their columns stand in ``jobs.schemas``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -74,6 +74,25 @@ def read_table(spark: SparkSession, warehouse: WarehouseSettings, name: str) -> 
     return spark.read.format("delta").load(warehouse.table(name))
 
 
+def rows_where(
+    dataset: ds.Dataset,
+    columns: Sequence[str],
+    asked: pc.Expression,
+    bounds: pc.Expression | None = None,
+) -> pa.Table:
+    """The rows of which ``asked`` and ``bounds`` hold.
+
+    A question about text belongs into ``asked``, which is put to the rows. ``bounds`` are put to
+    the statistics of the Parquet files first, where pyarrow fails on text: delta-rs, whose MERGE
+    rewrites files, declares it there as another type than the table does.
+
+    Args:
+        columns: those that ``asked`` is about are among them.
+    """
+    read = dataset.scanner(list(columns), filter=bounds).to_reader()
+    return ds.Scanner.from_batches(read, filter=asked).to_table()
+
+
 def append(frame: DataFrame, path: str, application: str, version: int) -> None:
     """Append ``frame`` once: what (``application``, ``version``) wrote before is skipped.
 
@@ -88,24 +107,3 @@ def append(frame: DataFrame, path: str, application: str, version: int) -> None:
         .option("txnVersion", version)
         .save(path)
     )
-
-
-def rows_where(
-    rows: ds.Dataset,
-    columns: Sequence[str],
-    is_wanted: Callable[[pa.RecordBatch], pa.Array],
-    since: pc.Expression | None = None,
-) -> pa.Table:
-    """Some rows of a Delta table's dataset, judged piece by piece.
-
-    Text cannot be compared in a filter of the dataset: pyarrow compares it with each file's
-    statistics first, and fails on files that a MERGE of delta-rs wrote (there, text is
-    `string_view`).
-
-    Args:
-        is_wanted: a boolean for each row of a batch of ``columns``.
-        since: a filter without text, by which files are passed over.
-    """
-    batches = rows.to_batches(columns=list(columns), filter=since)
-    schema = pa.schema([rows.schema.field(name) for name in columns])
-    return pa.Table.from_batches([batch.filter(is_wanted(batch)) for batch in batches], schema)

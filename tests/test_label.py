@@ -3,7 +3,6 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
-import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 
@@ -11,13 +10,11 @@ from conf.lock import Locked, locked
 from jobs import label, label_merge
 from jobs.label import LabelJob
 from jobs.label_ledger import LabelLedger
-from jobs.received import Received
 from jobs.table_log import TableLog
-from jobs.tables import ensure_table, rows_where
+from jobs.tables import ensure_table
 from jobs.verdict_inbox import VerdictInbox
 from tests.conftest import payment
 from tests.written_rows import scored_rows, write_file
-from training.predict import past_of_card
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -304,22 +301,3 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
             pass
         with locked(path):
             pass
-
-
-def test_text_is_found_in_files_that_a_merge_wrote(bank):
-    bank.score(1, 2)
-    bank.score(3)
-    bank.drop("a.csv", (1, "yes", "customer"), (3, "no", "customer"))
-    bank.look()
-    wanted = payment(2)["trans_num"]
-    rows = rows_where(
-        DeltaTable(bank.table.path).to_pyarrow_dataset(),
-        ["position", "trans_num"],
-        lambda batch: pc.equal(batch["trans_num"], wanted),
-        since=pc.field("event_time").is_valid(),
-    )
-    assert rows.to_pylist() == [{"position": 2, "trans_num": wanted}]
-    past = past_of_card(bank.settings.warehouse, str(payment()["cc_num"]), wanted)
-    assert past["position"].tolist() == [1, 3]
-    received = Received(bank.settings.warehouse, "transactions", "ingested_at")
-    assert len(received.days_of([wanted], datetime(2000, 1, 1, tzinfo=UTC))) == 1

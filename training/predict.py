@@ -86,13 +86,9 @@ def past_of_card(warehouse: WarehouseSettings, card: str, trans_num: str) -> pd.
     """
     columns = [*FEATURE_INPUTS, "source", "position", "ingested_at"]
     columns += [name for name in ("cc_num", "trans_num") if name not in columns]
-
-    def is_other(batch: pa.RecordBatch) -> pa.Array:
-        is_another = pc.not_equal(batch["trans_num"], trans_num)
-        return pc.and_(pc.equal(batch["cc_num"], card), is_another)
-
+    others = (pc.field("cc_num") == card) & (pc.field("trans_num") != trans_num)
     tables = [
-        rows_where(DeltaTable(path).to_pyarrow_dataset(), columns, is_other)
+        rows_where(DeltaTable(path).to_pyarrow_dataset(), columns, others)
         for path in map(warehouse.table, REMEMBERED_TABLES)
         if DeltaTable.is_deltatable(path)
     ]

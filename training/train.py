@@ -17,7 +17,15 @@ from mlflow.exceptions import MlflowException
 from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.run import log_to_stderr
-from training.dataset import CHOICES, NoExamples, NoMoment, build_dataset, described, moment_of
+from training.dataset import (
+    CHOICES,
+    Dataset,
+    NoExamples,
+    NoMoment,
+    build_dataset,
+    described,
+    moment_of,
+)
 from training.fit import TrainedModel, TrainingError, fingerprint, train_model, train_on_examples
 from training.registry import register
 from training.thresholds import NoThreshold
@@ -76,11 +84,20 @@ def _on_tables(files: Sequence[str], settings: Settings, as_of: str | None) -> _
     dataset = build_dataset(files, settings, moment_of(as_of))
     told = described(dataset)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in told.items()))
+    return train_on_dataset(dataset, settings), dataset.payments, dataset.fingerprint
+
+
+def train_on_dataset(dataset: Dataset, settings: Settings) -> TrainedModel:
+    """``training.fit.train_on_examples``; the parameters also say what the set was made from.
+
+    Raises:
+        training.fit.TrainingError, training.thresholds.NoThreshold: as ``train_on_examples``.
+    """
     trained = train_on_examples(dataset.payments, settings.train)
-    rows = {name: value for name, value in told.items() if name.startswith("rows_")}
-    made_from = {"as_of": told["as_of"], **rows, **settings.label.model_dump(include=CHOICES)}
-    trained = replace(trained, parameters=trained.parameters | made_from)
-    return trained, dataset.payments, dataset.fingerprint
+    rows = {f"rows_{origin}": count for origin, count in dataset.counts.items()}
+    choices = settings.label.model_dump(include=CHOICES)
+    made_from = {"as_of": dataset.as_of.isoformat(), **rows, **choices}
+    return replace(trained, parameters=trained.parameters | made_from)
 
 
 def _readable(value: float) -> str:

@@ -1,0 +1,1 @@
+"""Notebooks, the tables that they look at, and what executes them."""
