@@ -29,6 +29,9 @@ missing (NaN).
 - **A clock that jumps back or ahead** spoils nothing beyond the payments that it dates: a payment
   dated in the future is history only for payments dated later still. (On a card with more than
   {MOST_PAYMENTS:,} payments it takes a place in the memory, though.)
+- **Payments that arrive newest first** cost time: within a micro-batch, each step back on one card
+  is a pass of its own over that card's payments. A hundred steps take some 0.1 s, 10,000 on one
+  card 10 to 20 s; different cards share the passes. Let a source send the oldest first.
 - **A card with more than {MOST_PAYMENTS:,} payments in a window** counts and adds up those of the
   latest {MOST_PAYMENTS:,} that are not later than the payment.
 - **Sources that lag**: what arrives (`received_at`) up to {DAYS_OF_DOUBT} days later in one source
