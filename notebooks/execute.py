@@ -20,6 +20,11 @@ from conf.settings import stop
 
 FOLDER = Path(__file__).parent
 TIMEOUT_SECONDS = 600
+_QUIET = {
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # tqdm would like to draw its bars with widgets, which a notebook that is read has no use for.
+    "PYTHONWARNINGS": "ignore:IProgress not found",
+}
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -49,7 +54,7 @@ def executed(path: Path) -> NotebookNode:
             resources={"metadata": {"path": str(path.parent)}},
             record_timing=False,
         )
-        client.execute(env=os.environ | {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"})
+        client.execute(env=os.environ | _QUIET)
     return normalised(notebook)
 
 
