@@ -221,7 +221,9 @@ class MonitorSettings(_Section):
     min_frauds: int = Field(
         20, ge=1, description="with fewer hits precision is not judged, with fewer frauds the rest"
     )
-    max_feature_psi: float = Field(0.6, gt=0, description="of a feature")
+    max_feature_psi: float = Field(
+        0.5, gt=0, description="of a feature; counts by card follow the season: up to 0.33 seen"
+    )
     max_psi: float = Field(0.25, gt=0, description="of the score, and of the mix of categories")
     max_effect_size: float = Field(
         0.8, gt=0, description="Cohen's d of a feature or the score; 0.8 is called large"

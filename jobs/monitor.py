@@ -73,13 +73,11 @@ def look(settings: Settings, now: datetime, facts: KnownFacts) -> Look:
     window = _window(measurer, settings, now)
     breaches = _breaches(metrics, window, measurer, settings, now, facts)
     pages = _pages(window, settings, now, facts)
-    try:
-        log_look(written, pages, now, settings.registry)
-    except RegistryError as error:
-        log.warning(
-            "%d changed rows stand in model_metrics alone, not in MLflow at %s: %s",
-            len(written), settings.registry.tracking_uri, error,
-        )  # fmt: skip
+    if not facts.is_away:
+        try:
+            log_look(written, pages, now, settings.registry)
+        except RegistryError as error:
+            facts.note_away(error)
     return Look(metrics, len(written), breaches, pages)
 
 

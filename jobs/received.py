@@ -3,7 +3,7 @@ asked for, only the files that can hold them.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from jobs.features import FEATURE_NAMES
 from jobs.tables import arrow_schema
 
 FEATURES = "features"
+_DAY_MICROSECONDS = 86_400_000_000
 
 
 class Received:
@@ -44,9 +45,9 @@ class Received:
         for batch in self._dataset.to_batches(
             columns=[self._moment], filter=self._between(since, until)
         ):
-            days = batch.column(0).cast(pa.int64()).to_numpy() // 86_400_000_000
+            days = batch.column(0).cast(pa.int64()).to_numpy() // _DAY_MICROSECONDS
             found.update(np.unique(days).tolist())
-        return [_midnight(day, since) for day in sorted(found)]
+        return [_midnight(day) for day in sorted(found)]
 
     def rows(self, since: datetime, until: datetime, columns: Sequence[str]) -> pd.DataFrame:
         """The rows received in [since, until)."""
@@ -62,8 +63,8 @@ class Received:
         found = self._dataset.to_table(
             [self._moment], filter=named & (pc.field(self._moment) >= pa.scalar(since, MOMENT))
         )
-        moments = pd.to_datetime(found[self._moment].to_pandas(), utc=True).dt.floor("D")
-        return set(moments.dt.to_pydatetime())
+        days = np.unique(found[self._moment].cast(pa.int64()).to_numpy() // _DAY_MICROSECONDS)
+        return {_midnight(day) for day in days.tolist()}
 
     def sample(
         self, since: datetime, until: datetime, columns: Sequence[str], most: int, seed: int = 1
@@ -98,5 +99,5 @@ def _flat(table: pa.Table) -> pd.DataFrame:
     return frame
 
 
-def _midnight(day: int, like: datetime) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=like.tzinfo) + timedelta(days=day)
+def _midnight(day: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import mlflow
 import mlflow.models
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from conf.settings import RegistrySettings
 from jobs.model_registry import RegistryError, first_line, require_registry_file
 from jobs.reference import Reference
 
 log = logging.getLogger(__name__)
+
+_MISSING = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,34 @@ class VersionFacts:
 NOTHING = VersionFacts(None, None)
 
 
+class NoFacts(Exception):
+    """The version is not in the registry, or what it brings as its reference is none."""
+
+
 def read_facts(name: str, version: str, settings: RegistrySettings) -> VersionFacts:
     """The facts of a version in the registry; of its files only ``MLmodel`` is fetched.
 
     Raises:
-        jobs.model_registry.RegistryError: the registry does not answer, or has no such version.
-        ValueError: what the version brings as its reference is none.
+        NoFacts: there is no such version, or its reference is damaged.
+        jobs.model_registry.RegistryError: the registry does not answer.
     """
     try:
         require_registry(settings)
         info = mlflow.models.get_model_info(f"models:/{name}/{version}")
-        run = MlflowClient().get_run(info.run_id) if info.run_id else None
+        client = MlflowClient()
+        run_id = client.get_model_version(name, version).run_id
+        run = client.get_run(run_id) if run_id else None
+    except MlflowException as error:
+        kind = NoFacts if error.error_code in _MISSING else RegistryError
+        raise kind(first_line(error)) from error
     except Exception as error:  # below MLflow lie many libraries, each with errors of its own
         raise RegistryError(first_line(error)) from error
+    try:
+        reference = Reference.from_metadata(info.metadata)
+    except ValueError as error:
+        raise NoFacts(str(error)) from error
     return VersionFacts(
-        reference=Reference.from_metadata(info.metadata),
+        reference=reference,
         average_precision=run.data.metrics.get("average_precision") if run else None,
     )
 
@@ -61,34 +77,42 @@ def require_registry(settings: RegistrySettings) -> None:
 
 
 class KnownFacts:
-    """Facts of versions, each read once; of those that cannot be read, one warning a look."""
+    """Facts of versions, each read once. ``is_away`` says that the registry did not answer in this
+    look: one warning, and it is not asked again until the next.
+    """
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._settings = settings
         self._known: dict[tuple[str, str], VersionFacts] = {}
-        self._is_away = False
+        self.is_away = False
 
     def begin_look(self) -> None:
         """The registry may be back."""
-        self._is_away = False
+        self.is_away = False
 
     def of(self, name: str, version: str) -> VersionFacts:
         """The facts of a version; ``NOTHING`` where they cannot be read now."""
-        if (name, version) in self._known:
-            return self._known[name, version]
-        if self._is_away:
-            return NOTHING
+        if (name, version) in self._known or self.is_away:
+            return self._known.get((name, version), NOTHING)
         try:
             facts = read_facts(name, version, self._settings)
-        except RegistryError as error:
-            self._is_away = True
+        except NoFacts as error:
             log.warning(
-                "%s v%s: no reference, so no drift is told: the registry at %s: %s",
-                name, version, self._settings.tracking_uri, error,
-            )  # fmt: skip
-            return NOTHING
-        except ValueError as error:
-            log.warning("%s v%s: no drift is told: %s", name, version, error)
+                "%s v%s has no reference, so its drift is not told: %s", name, version, error
+            )
             facts = NOTHING
+        except RegistryError as error:
+            self.note_away(error)
+            return NOTHING
         self._known[name, version] = facts
         return facts
+
+    def note_away(self, error: RegistryError) -> None:
+        """The registry does not answer: say so, once a look."""
+        if not self.is_away:
+            log.warning(
+                "the registry at %s is away: this look's numbers stand in model_metrics alone, "
+                "without the drift of versions whose reference was not read before: %s",
+                self._settings.tracking_uri, error,
+            )  # fmt: skip
+        self.is_away = True
