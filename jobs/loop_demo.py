@@ -1,7 +1,8 @@
 """Two months of the whole loop in minutes, on synthetic payments: ``make loop-demo``.
 
 Payments are scored day by day, verdicts come late, fraud changes, the monitor mails, a version is
-trained anew, runs in shadow, and takes the champion's place. Everything lies under ``var/loop``.
+trained anew, runs in shadow, and takes the champion's place. Everything lies under ``var/loop``,
+which each run begins by emptying; the plot is ``var/loop/accuracy.png``.
 """
 
 import argparse
@@ -9,123 +10,123 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
+from mlflow.utils import logging_utils
 from pyspark.sql import SparkSession
 from rich.console import Console
 
 from conf.settings import Settings, settings_from_arguments, stop
-from jobs.loop_steward import Steward, first_champion
-from jobs.loop_story import Event, Story
-from jobs.loop_system import LoopError, LoopSystem
-from jobs.loop_world import World
+from jobs.loop_day import Loop
+from jobs.loop_plot import accuracy_plot
+from jobs.loop_system import LoopError
+from jobs.loop_view import print_day, print_summary
 from jobs.mail_catcher import catcher
-from jobs.monitor import Look
+from jobs.metrics_table import latest_metrics
 from jobs.spark import spark_session
+from jobs.version_facts import KnownFacts
 
 FOLDER = Path("var/loop")
-REVIEW_DAYS = 2
+MAILS, TRAINING, PLOT = FOLDER / "mails", FOLDER / "training.csv", FOLDER / "accuracy.png"
+LOG = FOLDER / "loop.log"
 
 console = Console()
 
 
-@dataclass(frozen=True)
-class DayPlayed:
-    """What a day brought: numbers of it, what the monitor found in the end, what was done."""
+def run(settings: Settings, spark: SparkSession) -> None:
+    """Play all days; then print the summary and draw the plot.
 
-    number: int
-    versions: str
-    payments: int
-    hits: int
-    verdicts: int
-    look: Look
-    events: list[Event]
-
-
-class Loop:
-    """Plays day by day; ``training`` is a file to be written, of the first champion's payments."""
-
-    def __init__(self, spark: SparkSession, settings: Settings, training: Path) -> None:
-        self._settings, self._spark, self._training = settings, spark, training
-        self.world, self.story = World(settings.loop), Story()
-        self._worklists: dict[int, Path] = {}
-
-    def play(self, tell: Callable[[DayPlayed], None]) -> None:
-        """All days of the settings, from the training of the first champion on.
-
-        Raises:
-            LoopError: the score query failed.
-        """
-        world, start = self.world, self.world.start
-        world.write_training(self._training)
-        self.story.events.append(first_champion(self._settings, self._training, start))
-        system = LoopSystem(self._spark, self._settings, start)
-        steward = Steward(self._settings, self._training, start)
-        for day in range(self._settings.loop.days):
-            if world.midnight(day) == world.change:
-                text = "fraud follows another pattern from now on"
-                self.story.events.append(Event(world.change, "change", text))
-            played = self._day(day, system, steward)
-            self.story.events += played.events
-            tell(played)
-
-    def _day(self, day: int, system: LoopSystem, steward: Steward) -> DayPlayed:
-        world, inbox = self.world, self._settings.label.inbox
-        began, ended = world.midnight(day), world.midnight(day + 1)
-        first, lines = world.lines_of(day)
-        versions = system.score(first, lines)
-        system.now = ended
-        verdicts = world.drop_reports(day, inbox)
-        yesterday = system.hits(world.midnight(day - 1), began)
-        verdicts += world.drop_judged(day, yesterday, inbox)
-        if (worklist := self._worklists.pop(day - REVIEW_DAYS, None)) is not None:
-            verdicts += world.drop_reviewed(worklist, inbox)
-        system.label()
-        if (drawn := system.draw_reviews()) is not None:
-            self._worklists[day] = drawn
-        look = system.monitor()
-        hits = len(system.hits(began, ended))
-        events = list(steward.act(ended, look.breaches))
-        return DayPlayed(day, versions, len(lines), hits, verdicts, look, events)
+    Raises:
+        jobs.loop_system.LoopError: the score query failed.
+    """
+    began, loop = time.monotonic(), Loop(spark, settings, TRAINING)
+    days, change = settings.loop.days, loop.world.change
+    console.print(
+        f"{days} days from {loop.world.start:%B %-d, %Y} on, {settings.loop.cards:,} cards; fraud "
+        f"changes on {change:%B %-d}. First a champion is trained …",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    loop.play(partial(print_day, console))
+    metrics = latest_metrics(settings.warehouse.table("model_metrics"))
+    print_summary(console, loop.story, metrics, change, MAILS)
+    figure = accuracy_plot(
+        metrics, loop.story, loop.world.midnight(days), _limits(settings, metrics)
+    )
+    figure.savefig(PLOT, dpi=150)
+    minutes = (time.monotonic() - began) / 60
+    console.print(f"plot: {PLOT} ({days} days in {minutes:.1f} minutes)", highlight=False)
 
 
 def main() -> None:
-    """Parse arguments, play, plot."""
+    """Parse arguments, start Spark and a mail catcher, run."""
     settings, _ = settings_from_arguments(argparse.ArgumentParser(description=__doc__))
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    logging.basicConfig(filename=FOLDER / "loop.log", level=logging.INFO)
-    os.environ.setdefault(
-        "PYSPARK_SUBMIT_ARGS", "--properties-file spark-defaults.conf pyspark-shell"
+    _log_to(LOG)
+    with _relay(settings):
+        with console.status("starting Spark …"):
+            spark = _quiet_spark(FOLDER / "spark.log")
+        try:
+            run(settings, spark)
+        except LoopError as error:
+            stop(str(error))
+        except KeyboardInterrupt:
+            stop("ended before the last day", status=130)
+        finally:
+            spark.stop()
+
+
+def _limits(settings: Settings, metrics: pd.DataFrame) -> dict[str, float]:
+    """By version, the average precision below which the monitor mails."""
+    facts, model = KnownFacts(settings.registry), settings.registry.model_name
+    own = {version: facts.of(model, version) for version in metrics["model_version"].unique()}
+    drop = settings.monitor.max_average_precision_drop
+    return {
+        version: known.average_precision - drop
+        for version, known in own.items()
+        if known.average_precision is not None
+    }
+
+
+def _log_to(path: Path) -> None:
+    logging.basicConfig(
+        filename=path,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        level=logging.WARNING,
     )
-    relay = catcher(FOLDER / "mails", settings.smtp.host, settings.smtp.port)
+    for ours in ("jobs", "training"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    # What MLflow says of versions and downloads goes to the terminal, whatever the log is.
+    logging_utils.disable_logging()  # type: ignore[no-untyped-call]
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+
+@contextmanager
+def _relay(settings: Settings) -> Iterator[None]:
+    """A mail catcher as long as the block runs."""
+    relay = catcher(MAILS, settings.smtp.host, settings.smtp.port)
     try:
         relay.start()
     except OSError as error:
-        stop(f"cannot listen on port {settings.smtp.port} ({error}): set FRAUD_SMTP__PORT", 2)
-    logging.captureWarnings(True)
-    spark = _quiet_spark(FOLDER / "spark.log")
-    loop, t0 = Loop(spark, settings, FOLDER / "training.csv"), time.monotonic()
+        stop(f"port {settings.smtp.port}: {error.strerror}; set FRAUD_SMTP__PORT", status=2)
     try:
-        loop.play(
-            lambda played: print(
-                f"{time.monotonic() - t0:.1f}", played.number, played.versions, played.payments,
-                played.hits, played.verdicts, [b.label for b in played.look.breaches], played.events
-            )
-        )  # fmt: skip
-    except LoopError as error:
-        stop(str(error))
+        yield
     finally:
         relay.stop()
-        spark.stop()
 
 
 def _quiet_spark(log: Path) -> SparkSession:
     """A session whose processes write what they say into a file: they take over standard error as
     it is when they start.
     """
+    os.environ.setdefault(
+        "PYSPARK_SUBMIT_ARGS", "--properties-file spark-defaults.conf pyspark-shell"
+    )
     terminal = os.dup(2)
     try:
         with log.open("wb") as file:

@@ -17,7 +17,7 @@ from deltalake.exceptions import TableNotFoundError
 from conf.settings import WarehouseSettings
 from jobs.envelopes import MOMENT
 from jobs.features import FEATURE_NAMES
-from jobs.tables import arrow_schema
+from jobs.tables import arrow_schema, text_field
 
 FEATURES = "features"
 _DAY_MICROSECONDS = 86_400_000_000
@@ -59,7 +59,7 @@ class Received:
         """The UTC midnights of the days, from ``since`` on, on which these were received."""
         if not len(trans_nums):
             return set()
-        named = pc.field("trans_num").isin(pa.array(trans_nums, pa.string()))
+        named = text_field("trans_num").isin(pa.array(trans_nums, pa.string()))
         found = self._dataset.to_table(
             [self._moment], filter=named & (pc.field(self._moment) >= pa.scalar(since, MOMENT))
         )

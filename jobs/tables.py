@@ -1,6 +1,9 @@
 """How Delta tables are made and opened; their columns stand in ``jobs.schemas``."""
 
+from typing import Any
+
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.schema import StructType as DeltaStruct
@@ -84,3 +87,10 @@ def append(frame: DataFrame, path: str, application: str, version: int) -> None:
         .option("txnVersion", version)
         .save(path)
     )
+
+
+def text_field(name: str) -> Any:
+    """A text column for a filter of ``pyarrow.dataset``. Files that a MERGE wrote hold texts as
+    views, which Arrow compares with nothing but views, unless they are cast.
+    """
+    return pc.field(name).cast(pa.string())

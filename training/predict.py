@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from conf.settings import WarehouseSettings, settings_from_arguments, stop
@@ -24,6 +23,7 @@ from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
 from jobs.model import TRUTH, ModelRefused, inputs_of
 from jobs.schemas import REMEMBERED_TABLES
+from jobs.tables import text_field
 from training.versions import Judge, VersionNotFound, load_judge
 
 
@@ -69,7 +69,7 @@ def past_of_card(warehouse: WarehouseSettings, card: str, trans_num: str) -> pd.
         trans_num: the payment to judge, which may be in the tables itself.
     """
     columns = [*FEATURE_INPUTS, "source", "position", "ingested_at"]
-    others = (pc.field("cc_num") == card) & (pc.field("trans_num") != trans_num)
+    others = (text_field("cc_num") == card) & (text_field("trans_num") != trans_num)
     tables = [
         DeltaTable(path).to_pyarrow_dataset().to_table(columns, filter=others)
         for path in map(warehouse.table, REMEMBERED_TABLES)
