@@ -55,7 +55,8 @@ class LoopSystem:
             watcher.look()
         lineup = self._models.lineup()
         self._landing.land(lines, first_position)
-        if run_score(self._spark, self._settings, self._models, True, threading.Event()):
+        began, ended = self.now, threading.Event()
+        if run_score(self._spark, self._settings, self._models, True, ended, lambda: began):
             raise LoopError("the score query failed: see the log")
         shadow = f", v{lineup.challenger.version} in shadow" if lineup.challenger else ""
         return f"v{lineup.champion.version}{shadow}"

@@ -3,7 +3,7 @@ hold, and those of CSV files.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -21,7 +21,11 @@ _REMEMBERED = ("source", "position", "cc_num", "trans_num", "category", "amt", "
 
 
 def past_chunks(
-    spark: SparkSession, settings: Settings, written: Mapping[str, int], folder: str
+    spark: SparkSession,
+    settings: Settings,
+    written: Mapping[str, int],
+    folder: str,
+    now: datetime,
 ) -> DataFrame | None:
     """The past as chunks of the operator's state (``KEYED_BLOCK``), some a bucket; None where there
     is no past. They are kept in ``folder``: Spark reads an initial state with every micro-batch.
@@ -29,12 +33,14 @@ def past_chunks(
     Args:
         written: the highest position of each source when the checkpoint was made. What was written
             since is not past, but will arrive once more.
+        now: when payments of files count as received (UTC): not later than the first that arrives,
+            or memory would be cut by a day that is yet to come.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
     """
     known = _known_payments(spark, settings, "transactions", written)
-    payments = _from_files(spark, settings, known) if settings.score.history else known
+    payments = _from_files(spark, settings, known, now) if settings.score.history else known
     if payments.isEmpty():
         return None
     known_elsewhere = _known_payments(spark, settings, "duplicates", written)
@@ -82,10 +88,11 @@ def _is_written(written: Mapping[str, int]) -> Column:
     return F.coalesce(F.col("position") <= highest, F.lit(False))
 
 
-def _from_files(spark: SparkSession, settings: Settings, known: DataFrame) -> DataFrame:
+def _from_files(
+    spark: SparkSession, settings: Settings, known: DataFrame, now: datetime
+) -> DataFrame:
     """The payments of the files, which come before all others, and the known ones."""
     files = read_payments(*settings.score.history)
-    now = datetime.now(UTC)
     files = files.assign(source="", position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)
