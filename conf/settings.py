@@ -8,6 +8,7 @@ and never show in a ``repr``. Relative paths are relative to the directory a job
 import argparse
 import os
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -248,6 +249,23 @@ class DemoSettings(_Section):
     api_port: int = Field(8009, ge=1, le=65535)
 
 
+class LoopSettings(_Section):
+    """``make loop-demo``: the simulated world, and how its team goes about retraining."""
+
+    start: date = Field(date(2025, 6, 1), description="first day of the stream, UTC")
+    days: int = Field(61, ge=2, description="how many days are played")
+    cards: int = Field(1000, ge=10, description="cards of the simulated holders")
+    burst_cycle_days: int = Field(240, ge=1, description="90 % of the cards are robbed once in it")
+    training_days: int = Field(90, ge=1, description="days before `start`, for the first champion")
+    change_after_days: int = Field(20, ge=1, description="days of the stream until fraud changes")
+    reported_share: Probability = Field(0.85, description="of the frauds, reported by the holder")
+    report_days: int = Field(4, ge=1, description="a report comes 1 to so many days later")
+    gather_days: int = Field(7, ge=0, description="days from an alarm to the retraining")
+    compare_every_days: int = Field(2, ge=1, description="between two comparisons")
+    trial_days: int = Field(14, ge=1, description="a challenger that has not won by then is stale")
+    seed: int = Field(1, ge=0)
+
+
 SECRETS = (("smtp", "password"),)
 
 
@@ -281,6 +299,7 @@ class Settings(BaseSettings):
     promote: PromoteSettings = PromoteSettings()
     monitor: MonitorSettings = MonitorSettings()
     demo: DemoSettings = DemoSettings()
+    loop: LoopSettings = LoopSettings()
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> "Settings":

@@ -82,7 +82,7 @@ def accuracy_breaches(
             version,
             f"{found / frauds:.3f} (at least {limits.min_recall:g}), {of_frauds}",
         )
-    average_precision = _mean_by_frauds(days)
+    average_precision = mean_average_precision(days)
     if facts.average_precision is None or math.isnan(average_precision):
         return
     least = facts.average_precision - limits.max_average_precision_drop
@@ -128,7 +128,7 @@ def by_version(metrics: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]
         yield str(name), str(version), rows
 
 
-def _mean_by_frauds(days: pd.DataFrame) -> float:
+def mean_average_precision(days: pd.DataFrame) -> float:
     """Average precision of a day, as a mean over the days, weighted with their frauds: it cannot be
     had for all of them together without their payments, and differs from that little.
     """

@@ -11,8 +11,6 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 from deltalake.exceptions import CommitFailedError
 
@@ -20,20 +18,13 @@ from conf.lock import Locked, locked
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.label_ledger import LabelLedger
 from jobs.label_merge import LabelMerge
-from jobs.run import log_to_stderr, stop_on_signals
+from jobs.run import Clock, log_to_stderr, stop_on_signals, utc_now
 from jobs.verdict_inbox import VerdictInbox, drop_verdict
 from jobs.verdicts import verdict_of
 
 log = logging.getLogger("jobs.label")
 
 ONE_VERDICT = ("trans_num", "fraud", "source", "analyst", "note")
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """The clock of a job in service."""
-    return datetime.now(UTC)
 
 
 class LabelJob:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import reduce
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from conf.settings import Settings
 from jobs.envelopes import FOREIGN_SOURCE
+from jobs.run import Clock, utc_now
 from jobs.schemas import WRITTEN_TABLES
 from jobs.spark import make_folder, names_in, path_exists
 from jobs.tables import ensure_table, read_table
@@ -46,8 +46,11 @@ class OtherLayout(Exception):
     """The checkpoint's state is laid out otherwise; the message says what to do."""
 
 
-def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Resume:
-    """Read the resume point that is kept in the checkpoint, or make it for a new checkpoint.
+def resume_point(
+    spark: SparkSession, settings: Settings, checkpoint: str, clock: Clock = utc_now
+) -> Resume:
+    """Read the resume point that is kept in the checkpoint, or make it for a new checkpoint, at the
+    time of ``clock``.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file of ``score.history`` cannot be used.
@@ -70,8 +73,7 @@ def resume_point(spark: SparkSession, settings: Settings, checkpoint: str) -> Re
             log.info("score.history is of no effect: only a new checkpoint reads it")
         return Resume(written)
     # Also where the first batch died: the state is as empty as before, whatever it has written.
-    now = datetime.now(UTC)
-    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past", now))
+    return Resume(written, past_chunks(spark, settings, written, f"{checkpoint}/past", clock()))
 
 
 def _check_layout(spark: SparkSession, buckets: int, checkpoint: str, has_run: bool) -> None:

@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
 from types import FrameType
 
 from py4j.protocol import Py4JError
@@ -13,6 +15,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 log = logging.getLogger(__name__)
 
 _BATCH_END_SECONDS = 60
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The clock of a job in service."""
+    return datetime.now(UTC)
 
 
 def log_to_stderr() -> None:

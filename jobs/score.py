@@ -29,7 +29,7 @@ from jobs.model_cache import ModelCache
 from jobs.model_registry import MlflowRegistry
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
-from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
+from jobs.run import Clock, log_to_stderr, run_until_stopped, stop_on_signals, utc_now
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
 from jobs.worker import settle
@@ -113,8 +113,12 @@ def run_score(
     models: Models,
     once: bool,
     ended: threading.Event,
+    clock: Clock = utc_now,
 ) -> int:
     """Run the query until it is asked to end (or, with ``once``, until all is scored).
+
+    Args:
+        clock: tells a new checkpoint when ``score.history`` counts as received.
 
     Returns:
         The exit status.
@@ -126,7 +130,7 @@ def run_score(
         source = payment_source(spark, settings, resume.written)
         return score_stream(remembered(source, settings, resume), write, checkpoint)
 
-    resume = resume_point(spark, settings, checkpoint)
+    resume = resume_point(spark, settings, checkpoint, clock)
     trigger = (
         {"availableNow": True}
         if once

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -49,7 +50,9 @@ def main() -> int:
     log_to_stderr()
     try:
         if arguments.from_tables:
-            trained, payments, data = _on_tables(arguments.data, settings, arguments.as_of)
+            trained, payments, data = train_from_tables(
+                arguments.data, settings, moment_of(arguments.as_of)
+            )
         else:
             trained, payments, data = _on_files(arguments.data, settings)
     except (PaymentFileError, NoExamples, NoMoment, TrainingError, NoThreshold) as error:
@@ -80,8 +83,17 @@ def _on_files(files: Sequence[str], settings: Settings) -> _Result:
     return train_model(payments, settings.train), payments, fingerprint(payments)
 
 
-def _on_tables(files: Sequence[str], settings: Settings, as_of: str | None) -> _Result:
-    dataset = build_dataset(files, settings, moment_of(as_of))
+def train_from_tables(files: Sequence[str], settings: Settings, as_of: datetime) -> _Result:
+    """Train on what was known at ``as_of`` (UTC); ``training.registry.register`` takes the rest.
+
+    Returns:
+        The model, the payments that it was trained on, and their fingerprint.
+
+    Raises:
+        ingest.payment_files.PaymentFileError, training.dataset.NoExamples,
+        training.fit.TrainingError, training.thresholds.NoThreshold: there is nothing to learn from.
+    """
+    dataset = build_dataset(files, settings, as_of)
     told = described(dataset)
     log.info("%s", ", ".join(f"{name} {value}" for name, value in told.items()))
     return train_on_dataset(dataset, settings), dataset.payments, dataset.fingerprint
