@@ -18,8 +18,15 @@ demo: setup
 loop-demo: setup
 	@python -m jobs.loop_demo --config conf/loop.toml
 
+
 notebooks: setup
-	@python -m notebooks.make_tables && python -m notebooks.execute
+	@mkdir -p var
+	@echo "making the tables that the notebooks look at (one to two minutes) …"
+	@spark-submit --properties-file spark-defaults.conf notebooks/make_tables.py \
+		--config conf/notebooks.toml > var/notebooks.log 2>&1 \
+		|| { tail -n 20 var/notebooks.log; echo "the tables were not made: see var/notebooks.log"; exit 1; }
+	@echo "executing the notebooks (a minute) …"
+	@python -m notebooks.execute
 
 test: setup
 	@python -m pytest
