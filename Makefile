@@ -18,7 +18,6 @@ demo: setup
 loop-demo: setup
 	@python -m jobs.loop_demo --config conf/loop.toml
 
-
 notebooks: setup
 	@mkdir -p var
 	@echo "making the tables that the notebooks look at (one to two minutes) …"
