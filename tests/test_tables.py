@@ -2,13 +2,12 @@ import threading
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, Schema, write_deltalake
+from deltalake import DeltaTable, Schema
 
 from conf.settings import WarehouseSettings
 from jobs.features import FEATURE_NAMES
 from jobs.schemas import STATISTICS
-from jobs.tables import arrow_schema, ensure_table, text_field
-from tests.written_rows import scored_rows
+from jobs.tables import arrow_schema, ensure_table
 
 
 @pytest.fixture
@@ -92,15 +91,3 @@ def test_jobs_that_start_at_once_make_a_table_once(warehouse, turn):
         job.join()
     assert made == [warehouse.table("alerts")] * 4
     assert DeltaTable(warehouse.table("alerts")).version() == 0
-
-
-def test_texts_are_compared_also_in_files_that_a_merge_wrote(settings):
-    path = ensure_table(settings.warehouse, "transactions")
-    write_deltalake(path, scored_rows(0, 1), mode="append")
-    verdict = pa.table({"trans_num": [f"{0:032x}"], "label": [True]})
-    DeltaTable(path).merge(
-        verdict, "payment.trans_num = verdict.trans_num", "verdict", "payment"
-    ).when_matched_update({"label": "verdict.label"}).execute()
-    rows = DeltaTable(path).to_pyarrow_dataset()
-    other = text_field("trans_num") != f"{0:032x}"
-    assert rows.to_table(["trans_num"], filter=other)["trans_num"].to_pylist() == [f"{1:032x}"]
