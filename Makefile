@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make bench | make setup. Needs Python 3.11+, Java 17+ and nothing else.
+# make demo | make notebooks | make test | make lint | make bench | make setup. Needs Python 3.11+, Java 17+ and nothing else.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,11 +9,20 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
-.PHONY: demo setup test lint bench check
+.PHONY: demo notebooks setup test lint bench check
 .DEFAULT_GOAL := setup
 
 demo: setup
 	@python -m jobs.demo
+
+notebooks: setup
+	@mkdir -p var
+	@echo "making the tables that the notebooks look at (one to two minutes) …"
+	@spark-submit --properties-file spark-defaults.conf notebooks/make_tables.py \
+		--config conf/notebooks.toml > var/notebooks.log 2>&1 \
+		|| { tail -n 20 var/notebooks.log; echo "the tables were not made: see var/notebooks.log"; exit 1; }
+	@echo "executing the notebooks (a minute) …"
+	@python -m notebooks.execute
 
 test: setup
 	@python -m pytest
