@@ -1,6 +1,6 @@
 """The plot that ``make loop-demo`` ends with: accuracy over time, and what was done about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -12,9 +12,11 @@ from matplotlib.figure import Figure
 
 from jobs.breaches import by_version
 from jobs.loop_story import Event, Kind, Story
+from jobs.reference import SCORE
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's, told apart by everybody
-MEAN_DAYS = 3
+_GREY = "0.35"
+_ROOM = timedelta(days=7)  # that a label needs
 _MARKS: Mapping[Kind, str] = {
     "change": "fraud changes",
     "alarm": "alarm",
@@ -35,107 +37,105 @@ def accuracy_plot(
         limits: by version, the average precision below which the monitor mails.
     """
     matured = metrics[metrics["is_matured"].astype(bool)]
+    known_until, end = _at(matured["day"].max()) + 1, _at(ended)
+    marked = [event for event in story.events if event.kind in _MARKS]
     figure = Figure(figsize=(11, 8), layout="constrained")
     strip, accuracy, hits, drift = figure.subplots(
-        4, sharex=True, gridspec_kw={"height_ratios": (0.7, 3, 1.8, 1.5)}
+        4, sharex=True, gridspec_kw={"height_ratios": (0.6, 3, 1.7, 1.3)}
     )
     _draw_versions(strip, story, ended)
+    _draw_moments(strip, marked)
     _draw_accuracy(accuracy, matured, limits)
     _draw_hits(hits, matured)
     _draw_drift(drift, metrics)
-    known_until, end = _at(matured["day"].max()) + 1, _at(ended)
     for axes in (accuracy, hits):
         axes.set_ylim(0, 1.03)
         axes.axvspan(known_until, end, color="0.93", zorder=0)
-    accuracy.text(
-        (known_until + end) / 2, 0.5, "truth not known yet", rotation=90, ha="center", va="center",
-        color="0.4",
-    )  # fmt: skip
+        axes.text(
+            (known_until + end) / 2, 0.5, "truth not\nknown yet", rotation=90, ha="center",
+            va="center", color="0.4", size=9,
+        )  # fmt: skip
     for axes in (accuracy, hits, drift):
         axes.grid(axis="y", color="0.9")
-        for event in _marked(story):
-            axes.axvline(_at(event.moment), color="0.35", linewidth=1, linestyle=_style(event))
+        for event in marked:
+            axes.axvline(_at(event.moment), color=_GREY, linewidth=1, linestyle=_style(event))
     strip.set_xlim(_at(story.events[0].moment), end)
-    locator = dates.AutoDateLocator()  # type: ignore[no-untyped-call]
-    drift.xaxis.set_major_locator(locator)
-    written = dates.ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-    drift.xaxis.set_major_formatter(written)
+    drift.xaxis.set_major_locator(dates.DayLocator(interval=7))  # type: ignore[no-untyped-call]
+    drift.xaxis.set_major_formatter(dates.DateFormatter("%b %-d"))  # type: ignore[no-untyped-call]
+    drift.set_xlabel(f"day of receipt, {ended:%Y} (simulated)")
     return figure
 
 
 def _draw_versions(axes: Axes, story: Story, ended: datetime) -> None:
-    """Bars of who was champion and challenger, and the names of the moments above them."""
+    """Bars of who was champion, and who challenger."""
     reigns = [*story.of("champion"), *story.of("promoted")]
     for event, until in zip(reigns, [*(e.moment for e in reigns[1:]), ended], strict=True):
-        _draw_bar(axes, 1, event, until, "champion")
+        _draw_bar(axes, 1, event, until, 0.9)
     moves = sorted([*story.of("retrained"), *story.of("promoted")], key=lambda e: e.moment)
     for event, until in zip(moves, [*(e.moment for e in moves[1:]), ended], strict=True):
         if event.kind == "retrained":
-            _draw_bar(axes, 0, event, until, "challenger")
-    axes.set(ylim=(-0.5, 3.4), yticks=(0, 1), yticklabels=("in shadow", "champion"))
+            _draw_bar(axes, 0, event, until, 0.5)
+    axes.set(ylim=(-0.5, 2.4), yticks=(0, 1), yticklabels=("in shadow", "champion"))
     axes.tick_params(axis="both", length=0)
     axes.spines[:].set_visible(False)
-    level, last = 0, None
-    for event in _marked(story):
-        is_near = last is not None and event.moment - last < timedelta(days=7)
-        level, last = (1 - level if is_near else 0), event.moment
-        axes.plot(
-            [_at(event.moment)] * 2, [-0.5, 1.6 + level], color="0.35", linewidth=1,
-            linestyle=_style(event), clip_on=False,
-        )  # fmt: skip
-        text = f" {_MARKS[event.kind].format(event.version)}, {event.moment:%b %-d}"
-        axes.text(_at(event.moment), 1.65 + level, text, va="bottom", size=9)
 
 
-def _draw_bar(axes: Axes, height: float, event: Event, until: datetime, role: str) -> None:
+def _draw_bar(axes: Axes, height: float, event: Event, until: datetime, alpha: float) -> None:
     begin, width = _at(event.moment), _at(until) - _at(event.moment)
-    alpha = 0.9 if role == "champion" else 0.45
-    axes.barh(height, width, left=begin, height=0.75, color=_colour(event.version), alpha=alpha)
-    if width > 3:
-        axes.text(
-            begin + width / 2, height, f"v{event.version}", ha="center", va="center",
-            color="white", weight="bold",
+    axes.barh(height, width, left=begin, height=0.8, color=_colour(event.version), alpha=alpha)
+    axes.text(
+        begin + 0.4, height, f"v{event.version}", va="center", color="white", weight="bold",
+        clip_on=True,
+    )  # fmt: skip
+
+
+def _draw_moments(axes: Axes, marked: list[Event]) -> None:
+    """Lines through the bars, each with its name: that of the first on its left, those of the
+    others on their right, higher where there is no room.
+    """
+    level = 0
+    for place, event in enumerate(marked):
+        is_near = place > 1 and event.moment - marked[place - 1].moment < _ROOM
+        level = 1 - level if is_near else 0
+        at, text = _at(event.moment), _MARKS[event.kind].format(event.version)
+        axes.plot(
+            [at, at], [-0.6, 1.7 + level], color=_GREY, linewidth=1, linestyle=_style(event),
+            clip_on=False,
         )  # fmt: skip
+        side = "right" if place == 0 else "left"
+        axes.text(at, 1.75 + level, f" {text}, {event.moment:%b %-d} ", ha=side, size=9)
 
 
 def _draw_accuracy(axes: Axes, matured: pd.DataFrame, limits: Mapping[str, float]) -> None:
     for _, version, rows in by_version(matured):
         colour, days = _colour(version), _noons(rows)
         values = rows["average_precision"].astype(float)
-        axes.plot(days, values, ".", color=colour, alpha=0.45)
-        axes.plot(days, _smooth(values), color=colour, linewidth=2.2, label=f"v{version}")
+        axes.plot(days, values, "o-", color=colour, markersize=3.5, label=f"v{version}")
         if version in limits:
             ends = [days[0] - 0.5, days[-1] + 0.5]
-            axes.plot(ends, [limits[version]] * 2, ":", color=colour, linewidth=1.2)
-    axes.plot([], [], ".", color="0.4", label="one day")
-    axes.plot([], [], color="0.4", label=f"mean of {MEAN_DAYS} days")
-    axes.plot([], [], ":", color="0.4", label="the monitor mails below")
+            axes.plot(ends, [limits[version]] * 2, ":", color=colour)
+    axes.plot([], [], ":", color=_GREY, label="the monitor mails below")
     axes.set_ylabel("average precision")
-    axes.legend(loc="lower left", ncols=2, fontsize=9)
+    axes.legend(loc="lower left", fontsize=9)
 
 
 def _draw_hits(axes: Axes, matured: pd.DataFrame) -> None:
+    styles = (("precision", "-"), ("recall", "--"))
     for _, version, rows in by_version(matured):
-        for name, style in (("precision", "-"), ("recall", "--")):
-            values = _smooth(rows[name].astype(float))
-            axes.plot(_noons(rows), values, style, color=_colour(version), linewidth=1.6)
-    for name, style in (("precision", "-"), ("recall", "--")):
-        axes.plot([], [], style, color="0.4", label=name)
+        for name, style in styles:
+            axes.plot(_noons(rows), rows[name].astype(float), style, color=_colour(version))
+    for name, style in styles:
+        axes.plot([], [], style, color=_GREY, label=name)
     axes.set_ylabel("hits")
     axes.legend(loc="lower left", fontsize=9)
 
 
 def _draw_drift(axes: Axes, metrics: pd.DataFrame) -> None:
     for _, version, rows in by_version(metrics):
-        axes.plot(_noons(rows), rows["score_psi"].astype(float), color=_colour(version))
-    axes.set_ylabel("drift of the\nscore (PSI)")
+        sizes = [abs((found or {}).get(SCORE, np.nan)) for found in rows["effect_size"]]
+        axes.plot(_noons(rows), sizes, color=_colour(version))
+    axes.set_ylabel("drift of the score\n(Cohen's d)")
     axes.set_ylim(bottom=0)
-
-
-def _marked(story: Story) -> Iterator[Event]:
-    for event in story.events:
-        if event.kind in _MARKS:
-            yield event
 
 
 def _style(event: Event) -> str:
@@ -148,11 +148,6 @@ def _colour(version: str) -> str:
 
 def _noons(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.array([_at(day) + 0.5 for day in rows["day"]])
-
-
-def _smooth(values: "pd.Series[float]") -> npt.NDArray[np.float64]:
-    mean = values.rolling(MEAN_DAYS, center=True, min_periods=1).mean()
-    return mean.to_numpy(np.float64)
 
 
 def _at(moment: date) -> float:
