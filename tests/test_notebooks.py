@@ -2,6 +2,7 @@
 
 import ast
 from copy import deepcopy
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -16,7 +17,7 @@ SMALL = Plan(cards=150, history_days=60, days=28, cycle_days=60)
 NAMES = ("eda", "retrain", "tables")
 OURS = {"conf", "ingest", "jobs", "notebooks", "training"}
 MOST_BYTES = 1_000_000
-PLACES = ("/home/", "/root/", "/tmp/", "/usr/", "site-packages", "Users")
+PLACES = ("/home/", str(Path.home()), "/tmp/", "/usr/", "site-packages", "Users")
 
 
 def code_cells(notebook):
