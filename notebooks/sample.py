@@ -114,7 +114,7 @@ def verdicts(scored: pd.DataFrame, truth: "pd.Series[bool]", seed: int) -> pd.Da
             "fraud": np.where(is_fraud, "yes", "no"),
             "source": np.where(is_hit, "analyst", "holder"),
             "verified_at": scored["ingested_at"] + late,
-            "analyst": pd.Series("ada", scored.index).where(is_hit, None),
+            "analyst": pd.Series(is_hit).map({True: "ada"}),
         }
     )
     return told[is_hit | is_reported]

@@ -13,7 +13,7 @@ from notebooks.make_tables import make_tables
 from notebooks.sample import Plan, present
 from tests.conftest import PROJECT
 
-SMALL = Plan(cards=150, history_days=60, days=28, cycle_days=60)
+SMALL = Plan(cards=100, history_days=50, days=28, cycle_days=60)
 NAMES = ("eda", "retrain", "tables")
 OURS = {"conf", "ingest", "jobs", "notebooks", "training"}
 MOST_BYTES = 1_000_000
