@@ -22,16 +22,18 @@ class LabelLedger:
     """Reads and appends to the table `labels`. One process writes it at a time."""
 
     def __init__(self, warehouse: WarehouseSettings) -> None:
-        self._path = ensure_table(warehouse, "labels")
+        self._table = DeltaTable(ensure_table(warehouse, "labels"))
+        self._read: tuple[int, pa.Table] | None = None
 
     def has_taken(self, file: str) -> bool:
         """Whether the verdicts of ``file`` (an identity, no name) stand in the ledger."""
-        return DeltaTable(self._path).transaction_version(file) is not None
+        self._table.update_incremental()
+        return self._table.transaction_version(file) is not None
 
     def append(self, verdicts: pa.Table, file: str) -> None:
         """Append ``verdicts``, columns of `labels`, as those of ``file``: both at once, or none."""
         write_deltalake(
-            self._path,
+            self._table,
             fitted(verdicts, arrow_schema("labels")),
             mode="append",
             commit_properties=CommitProperties(app_transactions=[Transaction(file, 0)]),
@@ -39,13 +41,20 @@ class LabelLedger:
 
     def last_recorded(self) -> datetime | None:
         """The latest `recorded_at`; None where the ledger is empty."""
-        recorded = DeltaTable(self._path).to_pyarrow_table(columns=["recorded_at"])["recorded_at"]
-        latest: datetime | None = pc.max(recorded).as_py()
+        latest: datetime | None = pc.max(self._rows()["recorded_at"]).as_py()
         return latest
 
     def standing(self, as_of: datetime | None = None) -> pd.DataFrame:
         """``standing_verdicts`` of what the table holds now."""
-        return standing_verdicts(DeltaTable(self._path).to_pyarrow_table(), as_of)
+        return standing_verdicts(self._rows(), as_of)
+
+    def _rows(self) -> pa.Table:
+        """All rows, read anew only where the table has changed: a job asks every few seconds."""
+        self._table.update_incremental()
+        version = self._table.version()
+        if self._read is None or self._read[0] != version:
+            self._read = (version, self._table.to_pyarrow_table())
+        return self._read[1]
 
 
 def standing_verdicts(ledger: pa.Table, as_of: datetime | None = None) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.settings import Settings
+from jobs.champion import CHALLENGER, CHAMPION
 from jobs.data_files import DataFile, read_file, remove_file
 from jobs.hits_topic import HitsTopic
 from jobs.lineup import Lineup, Models
@@ -94,11 +95,11 @@ class BatchWriter:
     def _seen_to(self, report: BatchReport, lineup: Lineup) -> ModelVersion:
         """Have versions that failed set aside; the one that the micro-batch is scored by."""
         scored_by = lineup.champion
-        if "champion" in report.troubles and lineup.previous is not None:
-            self._models.failed(lineup.champion, report.troubles["champion"])
+        if CHAMPION in report.troubles and lineup.previous is not None:
+            self._models.failed(lineup.champion, report.troubles[CHAMPION])
             scored_by = lineup.previous
-        if "challenger" in report.troubles and lineup.challenger is not None:
-            self._models.failed(lineup.challenger, report.troubles["challenger"])
+        if CHALLENGER in report.troubles and lineup.challenger is not None:
+            self._models.failed(lineup.challenger, report.troubles[CHALLENGER])
         return scored_by
 
     def _scored_anew(self, report: BatchReport, model: ModelVersion) -> BatchReport:

@@ -57,8 +57,6 @@ class MlflowRegistry:
     """The registry of the settings. An answer is waited for two seconds, once."""
 
     def __init__(self, settings: RegistrySettings, alias: str | None = None) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         self._address = settings.tracking_uri
         self._name, self._alias = settings.model_name, alias or settings.alias
 
@@ -68,8 +66,7 @@ class MlflowRegistry:
     def aliased(self) -> VersionReference:
         """The version that the alias points to; ``NoAlias`` where there is none."""
         try:
-            require_registry_file(self._address)
-            mlflow.set_tracking_uri(self._address)
+            use_registry(self._address)
             client = MlflowClient(self._address)
             found = client.get_model_version_by_alias(self._name, self._alias)
         except Exception as error:
@@ -80,7 +77,7 @@ class MlflowRegistry:
     def set_aside(self, reference: VersionReference, reason: str) -> None:
         """Tag a version that failed in the stream."""
         try:
-            require_registry_file(self._address)
+            use_registry(self._address)
             client = MlflowClient(self._address)
             client.set_model_version_tag(
                 reference.name, reference.version, SET_ASIDE, reason[:LONGEST_TAG]
@@ -99,6 +96,18 @@ class MlflowRegistry:
         if not any(files.rglob("MLmodel")):
             raise RegistryError("it has no MLmodel file")
         return files
+
+
+def use_registry(address: str) -> None:
+    """Make MLflow use the tracking ``address``, and wait for no answer longer than two seconds.
+
+    Raises:
+        FileNotFoundError: it is a SQLite file that is away.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    require_registry_file(address)
+    mlflow.set_tracking_uri(address)
 
 
 def require_registry_file(address: str) -> None:

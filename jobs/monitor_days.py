@@ -5,8 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pandas as pd
-from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
 
 from conf.settings import Settings
 from jobs.day_measures import (
@@ -18,10 +16,9 @@ from jobs.day_measures import (
     has_matured,
 )
 from jobs.drift import CATEGORY, Drift, drift_from
-from jobs.label_ledger import standing_verdicts
+from jobs.label_ledger import LabelLedger
 from jobs.received import Received
 from jobs.reference import SCORE
-from jobs.tables import arrow_schema
 from jobs.version_facts import KnownFacts
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -43,7 +40,7 @@ class DayMeasurer:
         self.transactions = Received(settings.warehouse, "transactions", "ingested_at")
         self.rejected = Received(settings.warehouse, "rejected", "received_at")
         self._alerts = Received(settings.warehouse, "alerts", "recorded_at")
-        self._verdicts = _verdicts(settings.warehouse.table("labels"), now)
+        self._verdicts = LabelLedger(settings.warehouse).standing(now)
 
     def days(self, stored: pd.DataFrame) -> list[datetime]:
         """The UTC midnights of the days whose rows may have changed since those ``stored`` (as
@@ -98,14 +95,6 @@ class DayMeasurer:
             return None
         reference = self._facts.of(name, version).reference
         return drift_from(reference, payments) if reference else None
-
-
-def _verdicts(table: str, now: datetime) -> pd.DataFrame:
-    try:
-        ledger = DeltaTable(table).to_pyarrow_table()
-    except TableNotFoundError:
-        ledger = arrow_schema("labels").empty_table()
-    return standing_verdicts(ledger, now)
 
 
 def _midnight(day: Any) -> datetime:

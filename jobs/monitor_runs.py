@@ -12,8 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from conf.settings import RegistrySettings
-from jobs.model_registry import RegistryError, first_line
-from jobs.version_facts import require_registry
+from jobs.model_registry import RegistryError, first_line, use_registry
 
 ESTIMATES = ("frauds", "precision", "recall", "money_saved_usd", "money_lost_usd")
 """Columns of `model_metrics` that are estimates where a day is not matured."""
@@ -38,7 +37,7 @@ def log_look(
         jobs.model_registry.RegistryError: the registry is away, or does not take them.
     """
     try:
-        require_registry(settings)
+        use_registry(settings.tracking_uri)
         client, experiment = MlflowClient(), _experiment(settings)
         for version in sorted({*map(_version, rows), *pages}):
             run_id = _run(client, experiment, version)

@@ -7,6 +7,7 @@ import pyarrow as pa
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 
+from jobs.champion import CHALLENGER, CHAMPION
 from jobs.lineup import Lineup
 from jobs.model import LoadedModel, ModelRefused
 from jobs.scoring import ModelVersion, scored, scores_of, with_challenger, worker_model
@@ -99,23 +100,23 @@ class TaskJudge:
         """
         rows = self._by_champion(payments)
         challenger = self._challenger
-        if challenger is None or "challenger" in self.troubles:
+        if challenger is None or CHALLENGER in self.troubles:
             return rows
         try:
             scores = scores_of(payments, challenger.version, challenger.loaded())
         except ModelRefused as refusal:
-            self.troubles["challenger"] = str(refusal)
+            self.troubles[CHALLENGER] = str(refusal)
             return rows
         return with_challenger(rows, scores, challenger.version.version)
 
     def _by_champion(self, payments: pa.Table) -> pa.Table:
         champion, previous = self._champion, self._previous
-        if "champion" not in self.troubles:
+        if CHAMPION not in self.troubles:
             try:
                 return scored(payments, champion.version, champion.loaded())
             except ModelRefused as refusal:
                 if previous is None:
                     raise
-                self.troubles["champion"] = str(refusal)
+                self.troubles[CHAMPION] = str(refusal)
         assert previous is not None
         return scored(payments, previous.version, previous.loaded())

@@ -1,16 +1,14 @@
 """What a model version brings along that the monitor measures it by."""
 
 import logging
-import os
 from dataclasses import dataclass
 
-import mlflow
 import mlflow.models
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conf.settings import RegistrySettings
-from jobs.model_registry import RegistryError, first_line, require_registry_file
+from jobs.model_registry import RegistryError, first_line, use_registry
 from jobs.reference import Reference
 
 log = logging.getLogger(__name__)
@@ -43,7 +41,7 @@ def read_facts(name: str, version: str, settings: RegistrySettings) -> VersionFa
         jobs.model_registry.RegistryError: the registry does not answer.
     """
     try:
-        require_registry(settings)
+        use_registry(settings.tracking_uri)
         info = mlflow.models.get_model_info(f"models:/{name}/{version}")
         client = MlflowClient()
         run_id = client.get_model_version(name, version).run_id
@@ -61,19 +59,6 @@ def read_facts(name: str, version: str, settings: RegistrySettings) -> VersionFa
         reference=reference,
         average_precision=run.data.metrics.get("average_precision") if run else None,
     )
-
-
-def require_registry(settings: RegistrySettings) -> None:
-    """Make MLflow use the tracking address of the settings, and wait for no answer longer than two
-    seconds.
-
-    Raises:
-        FileNotFoundError: it is a SQLite file that is away.
-    """
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    require_registry_file(settings.tracking_uri)
-    mlflow.set_tracking_uri(settings.tracking_uri)
 
 
 class KnownFacts:

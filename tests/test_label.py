@@ -301,3 +301,22 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
             pass
         with locked(path):
             pass
+
+
+def test_the_ledger_is_read_anew_only_where_it_has_changed(bank, monkeypatch):
+    read, reads = DeltaTable.to_pyarrow_table, []
+    monkeypatch.setattr(
+        DeltaTable,
+        "to_pyarrow_table",
+        lambda *arguments, **options: (reads.append(1), read(*arguments, **options))[1],
+    )
+    bank.drop("a.csv", (1, "yes", "customer"))
+    bank.look()
+    first = len(reads)
+    for _ in range(3):
+        bank.look()
+    assert len(reads) == first
+    bank.drop("b.csv", (1, "no", "customer"))
+    bank.look()
+    assert len(reads) == first + 1
+    assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False]
