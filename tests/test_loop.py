@@ -1,26 +1,28 @@
 """The loop closes: fraud changes, the monitor notices, a version that learned it takes over."""
 
-import threading
 from datetime import timedelta
 
-import numpy as np
+import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
 import jobs.monitor
 from conf.settings import load_settings
+from ingest.payment_files import read_payments
 from jobs.breaches import mean_average_precision
 from jobs.loop_day import Loop
 from jobs.loop_plot import accuracy_plot
-from jobs.loop_view import subjects
+from jobs.loop_view import accuracy_rows, subjects
 from jobs.mail_catcher import catcher
 from jobs.metrics_table import latest_metrics
 from tests.conftest import PROJECT, free_port
 from training.alias_moves import AliasMoves
+from training.replay import replay
+from training.versions import load_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-DAYS, CHANGE = 24, 8
+DAYS, CHANGE = 23, 8
 MATURITY = 2
 
 
@@ -43,8 +45,8 @@ def small(environment, tmp_path):
             "change_after_days": CHANGE, "report_days": MATURITY, "gather_days": 3, "compare_every_days": 2,
         },
         label={"maturity_days": MATURITY, "review_share": 0.02},
-        # Days are no whole weeks here, and a month's counts have no month behind them.
-        monitor={"window_days": 3, "max_feature_psi": 5.0, "max_effect_size": 2.0},
+        # The first champion's month has no month before it, which the counts of 30 days tell.
+        monitor={"max_feature_psi": 5.0, "max_effect_size": 2.0, "min_rows": 200},
         score={"history": (str(tmp_path / "training.csv"),)},
         smtp={"port": free_port()},
     )  # fmt: skip
@@ -58,14 +60,6 @@ def mails(small, tmp_path):
     relay.stop()
 
 
-def accuracy(metrics, version, since, until=None):
-    own = metrics[(metrics["model_version"] == version) & metrics["is_matured"].astype(bool)]
-    is_asked = own["day"] >= since.date()
-    if until is not None:
-        is_asked &= own["day"] < until.date()
-    return mean_average_precision(own[is_asked])
-
-
 def only(events):
     (event,) = events
     return event
@@ -77,29 +71,64 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
     monkeypatch.setattr(jobs.monitor, "drift_page", lambda *arguments: "<html></html>")
     days, loop = [], Loop(spark, small, tmp_path / "training.csv")
     loop.play(days.append)
-    for d in days:
-        print(
-            d.began,
-            d.versions,
-            d.hits,
-            d.verdicts,
-            [b.label + b.text for b in d.look.breaches],
-            d.events,
-        )
-    metrics = latest_metrics(small.warehouse.table("model_metrics"))
-    print(
-        metrics[
-            [
-                "day",
-                "model_version",
-                "is_matured",
-                "frauds",
-                "average_precision",
-                "precision",
-                "recall",
-                "score_psi",
-            ]
-        ]
+    story, change = loop.story, loop.world.change
+    alarm, retrained, promoted = (
+        only(story.of(kind)) for kind in ("alarm", "retrained", "promoted")
     )
-    print(subjects(mails))
-    assert 0
+    metrics = latest_metrics(small.warehouse.table("model_metrics"))
+
+    # Accuracy falls, drift rises, the alarm goes out once.
+    matured = metrics[metrics["is_matured"].astype(bool)]
+    before = matured["day"] < change.date()
+    is_first = matured["model_version"] == "1"
+    assert mean_average_precision(matured[before]) > 0.9
+    assert mean_average_precision(matured[~before & is_first]) < 0.4
+    drift = pd.Series(
+        [abs(sizes["fraud_score"]) for sizes in matured["effect_size"]], matured.index
+    )
+    assert drift[~before & is_first].mean() > 2 * drift[before].mean()
+    assert alarm.moment > change + timedelta(days=MATURITY)
+    assert "average precision (fraud v1)" in alarm.text
+    found = [{breach.label for breach in day.look.breaches} for day in days]
+    sent = subjects(mails)
+    assert len(sent) == sum(
+        one != other for one, other in zip([set(), *found], found, strict=False)
+    )
+    assert [moment for moment, _ in sent if moment <= alarm.moment] == [alarm.moment]
+
+    # A version is trained on verdicts and scores in shadow, then in the champion's place.
+    assert (retrained.version, promoted.version) == ("2", "2")
+    rows = DeltaTable(small.warehouse.table("transactions")).to_pandas()
+    assert len(rows) == sum(day.payments for day in days)
+    in_shadow = rows["ingested_at"].between(retrained.moment, promoted.moment, inclusive="left")
+    assert in_shadow.sum() > 1000
+    assert (rows["challenger_version"].eq("2") == in_shadow).all()
+    assert (rows["challenger_score"].notna() == in_shadow).all()
+    by_second = rows["ingested_at"] >= promoted.moment
+    assert rows["model_version"].eq("2").equals(by_second)
+    move = only(AliasMoves(small.warehouse).of("fraud", "champion"))
+    assert (move.from_version, move.to_version) == ("1", "2")
+    assert (move.kind, move.moved_at) == ("promotion", promoted.moment)
+    ledger = DeltaTable(small.warehouse.table("labels")).to_pandas()
+    assert set(ledger["source"]) == {"holder", "analyst", "review"}
+    assert ledger.loc[ledger["source"] == "analyst", "label"].nunique() == 2
+
+    # Accuracy is back, and the stream computed what training computes.
+    assert mean_average_precision(matured[~is_first]) > 0.8
+    report = replay(
+        small,
+        lambda name, version: load_judge(f"models:/{name}/{version}", small.registry),
+        read_payments(tmp_path / "training.csv"),
+    )
+    assert report.differences == ()
+
+    # The summary and the plot tell it.
+    versions = [row[1] for row in accuracy_rows(story, metrics, change)]
+    assert versions == ["v1", "v1", "v2"]
+    figure = accuracy_plot(metrics, story, loop.world.midnight(DAYS), {"1": 0.8})
+    figure.savefig(tmp_path / "accuracy.png")
+    shown = [text.get_text().strip() for text in figure.axes[0].texts]
+    assert shown[:3] == ["v1", "v2", "v2"]
+    assert [text.split(",")[0] for text in shown[3:]] == [
+        "fraud changes", "alarm", "v2 trained", "v2 promoted"
+    ]  # fmt: skip
