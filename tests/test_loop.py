@@ -22,7 +22,7 @@ from training.versions import load_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-DAYS, CHANGE = 23, 8
+DAYS, CHANGE = 24, 8
 MATURITY = 2
 
 
@@ -42,7 +42,7 @@ def small(environment, tmp_path):
         load_settings(PROJECT / "conf" / "loop.toml"),
         loop={
             "days": DAYS, "cards": 300, "burst_cycle_days": 60, "training_days": 30,
-            "change_after_days": CHANGE, "report_days": MATURITY, "gather_days": 3, "compare_every_days": 2,
+            "change_after_days": CHANGE, "report_days": MATURITY, "gather_days": 2, "compare_every_days": 1,
         },
         label={"maturity_days": MATURITY, "review_share": 0.02},
         # The first champion's month has no month before it, which the counts of 30 days tell.
@@ -83,9 +83,8 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
     is_first = matured["model_version"] == "1"
     assert mean_average_precision(matured[before]) > 0.9
     assert mean_average_precision(matured[~before & is_first]) < 0.4
-    drift = pd.Series(
-        [abs(sizes["fraud_score"]) for sizes in matured["effect_size"]], matured.index
-    )
+    # Thieves of the new pattern come by day, those of the old one came at night.
+    drift = pd.Series([psi["hour_of_day"] for psi in matured["psi"]], matured.index)
     assert drift[~before & is_first].mean() > 2 * drift[before].mean()
     assert alarm.moment > change + timedelta(days=MATURITY)
     assert "average precision (fraud v1)" in alarm.text
