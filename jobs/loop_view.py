@@ -30,11 +30,11 @@ def print_day(console: Console, played: DayPlayed) -> None:
         f"  average precision {row['average_precision']:.2f} on {row['day']:%b %-d}"
         for row in known
     )
-    console.print(
+    line = (
         f"{played.began:%a %b %d}  {played.payments:5,} payments  {played.hits:3} hits  "
-        f"{played.verdicts:3} verdicts  {played.versions:<17}{accuracy}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{played.verdicts:3} verdicts  {played.versions:<17}{accuracy}"
+    )
+    console.print(line.rstrip(), highlight=False, soft_wrap=True)
     for event in played.events:
         if event.kind != "change":
             _print_event(console, event)

@@ -1,10 +1,13 @@
 """The loop closes: fraud changes, the monitor notices, a version that learned it takes over."""
 
+import io
+import re
 from datetime import timedelta
 
 import pandas as pd
 import pytest
 from deltalake import DeltaTable
+from rich.console import Console
 
 import jobs.monitor
 from conf.settings import load_settings
@@ -12,7 +15,7 @@ from ingest.payment_files import read_payments
 from jobs.breaches import mean_average_precision
 from jobs.loop_day import Loop
 from jobs.loop_plot import accuracy_plot
-from jobs.loop_view import accuracy_rows, subjects
+from jobs.loop_view import accuracy_rows, print_day, print_summary, subjects
 from jobs.mail_catcher import catcher
 from jobs.metrics_table import latest_metrics
 from tests.conftest import PROJECT, free_port
@@ -121,7 +124,15 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
     )
     assert report.differences == ()
 
-    # The summary and the plot tell it.
+    # The terminal and the plot tell it.
+    console = Console(file=io.StringIO(), width=120)
+    for day in days:
+        print_day(console, day)
+    print_summary(console, story, metrics, change, mails)
+    told = console.file.getvalue()
+    kinds = re.findall(r"▸ (change|alarm|retrained|promoted): ", told)
+    assert kinds == ["change", "alarm", "retrained", "promoted"]
+    assert f"{len(sent)} mails" in told
     versions = [row[1] for row in accuracy_rows(story, metrics, change)]
     assert versions == ["v1", "v1", "v2"]
     figure = accuracy_plot(metrics, story, loop.world.midnight(DAYS), {"1": 0.8})
