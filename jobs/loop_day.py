@@ -51,10 +51,13 @@ class Loop:
         self.story.events.append(first_champion(self._settings, self._training, start))
         system = LoopSystem(self._spark, self._settings, start)
         steward = Steward(self._settings, self._training, start)
-        for day in range(self._settings.loop.days):
-            played = self._day(day, system, steward)
-            self.story.events += played.events
-            tell(played)
+        try:
+            for day in range(self._settings.loop.days):
+                played = self._day(day, system, steward)
+                self.story.events += played.events
+                tell(played)
+        finally:
+            system.end()
 
     def _day(self, day: int, system: LoopSystem, steward: Steward) -> DayPlayed:
         world, inbox = self.world, self._settings.label.inbox
