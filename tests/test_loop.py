@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 from datetime import timedelta
 
 import pandas as pd
@@ -73,7 +74,7 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
 ):
     monkeypatch.setattr(jobs.monitor, "drift_page", lambda *arguments: "<html></html>")
     days, loop = [], Loop(spark, small, tmp_path / "training.csv")
-    loop.play(days.append)
+    loop.play(days.append, threading.Event())
     story, change = loop.story, loop.world.change
     alarm, retrained, promoted = (
         only(story.of(kind)) for kind in ("alarm", "retrained", "promoted")
