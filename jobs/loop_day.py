@@ -1,5 +1,6 @@
 """The schedule of ``make loop-demo``: what is done on a day, and what every day brought."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,8 +41,9 @@ class Loop:
         self.world, self.story = World(settings.loop), Story()
         self._worklists: dict[int, Path] = {}
 
-    def play(self, tell: Callable[[DayPlayed], None]) -> None:
-        """All days of the settings, from the training of the first champion on.
+    def play(self, tell: Callable[[DayPlayed], None], ended: threading.Event) -> None:
+        """All days of the settings, from the training of the first champion on; no more of them
+        once ``ended`` is set.
 
         Raises:
             LoopError: the score query failed.
@@ -51,10 +53,15 @@ class Loop:
         self.story.events.append(first_champion(self._settings, self._training, start))
         system = LoopSystem(self._spark, self._settings, start)
         steward = Steward(self._settings, self._training, start)
-        for day in range(self._settings.loop.days):
-            played = self._day(day, system, steward)
-            self.story.events += played.events
-            tell(played)
+        try:
+            for day in range(self._settings.loop.days):
+                if ended.is_set():
+                    break
+                played = self._day(day, system, steward)
+                self.story.events += played.events
+                tell(played)
+        finally:
+            system.end()
 
     def _day(self, day: int, system: LoopSystem, steward: Steward) -> DayPlayed:
         world, inbox = self.world, self._settings.label.inbox

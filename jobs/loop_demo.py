@@ -27,6 +27,7 @@ from jobs.loop_system import LoopError
 from jobs.loop_view import print_day, print_summary
 from jobs.mail_catcher import catcher
 from jobs.metrics_table import latest_metrics
+from jobs.run import stop_on_signals
 from jobs.spark import spark_session
 from jobs.version_facts import KnownFacts
 
@@ -50,7 +51,10 @@ def run(settings: Settings, spark: SparkSession) -> None:
         f"changes on {change:%B %-d}. First a champion is trained …",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    loop.play(partial(print_day, console))
+    ended = stop_on_signals()
+    loop.play(partial(print_day, console), ended)
+    if ended.is_set():
+        stop("ended before the last day", status=130)
     metrics = latest_metrics(settings.warehouse.table("model_metrics"))
     print_summary(console, loop.story, metrics, change, MAILS)
     figure = accuracy_plot(
@@ -74,8 +78,6 @@ def main() -> None:
             run(settings, spark)
         except LoopError as error:
             stop(str(error))
-        except KeyboardInterrupt:
-            stop("ended before the last day", status=130)
         finally:
             spark.stop()
 

@@ -4,6 +4,7 @@ simulated time, on the same tables and with the same code as in service.
 
 import logging
 import threading
+import time
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 from conf.settings import Settings
@@ -18,7 +20,7 @@ from ingest.landing import FileLanding
 from jobs.alarm import send_alarm
 from jobs.envelopes import MOMENT
 from jobs.label import LabelJob
-from jobs.lineup import LiveModels
+from jobs.lineup import LiveModels, Models
 from jobs.monitor import Look, look_and_mail
 from jobs.review import draw_reviews
 from jobs.score import alias_watchers, run_score
@@ -27,20 +29,62 @@ from jobs.version_facts import KnownFacts
 log = logging.getLogger("jobs.loop")
 
 
+_FAILED = "the score query failed: see the log"
+
+
 class LoopError(Exception):
     """A part of the demo failed; the message says which."""
 
 
+class ScoreQuery:
+    """The score query, kept running beside the days: to start it takes longer than a day's work."""
+
+    def __init__(self, spark: SparkSession, settings: Settings, models: Models) -> None:
+        self._spark, self._settings, self._models = spark, settings, models
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def score_all(self, now: datetime) -> None:
+        """Score what has landed; the first time at ``now`` (UTC), the time of receipt of what
+        `score.history` names.
+
+        Raises:
+            LoopError: the query failed.
+        """
+        run = partial(run_score, self._spark, self._settings, self._models)
+        if self._thread is None:
+            if run(True, self._ended, lambda: now):
+                raise LoopError(_FAILED)
+            self._thread = threading.Thread(target=run, args=(False, self._ended), daemon=True)
+            self._thread.start()
+            return
+        while not (queries := [q for q in self._spark.streams.active if q.name == "score"]):
+            if not self._thread.is_alive():
+                raise LoopError(_FAILED)
+            time.sleep(0.05)
+        try:
+            queries[0].processAllAvailable()
+        except StreamingQueryException as error:
+            raise LoopError(_FAILED) from error
+
+    def end(self) -> None:
+        """End it between two micro-batches."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+
 class LoopSystem:
-    """The registry has a champion."""
+    """All jobs; the registry has a champion. ``end`` it."""
 
     def __init__(self, spark: SparkSession, settings: Settings, now: datetime) -> None:
         assert settings.landing.path is not None  # conf/loop.toml has no Kafka
-        self._spark, self._settings, self.now = spark, settings, now
+        self._settings, self.now = settings, now
         settings.label.inbox.mkdir(parents=True, exist_ok=True)
         self._landing = FileLanding(Path(settings.landing.path))
         self._watchers = alias_watchers(settings.registry)
         self._models = LiveModels(*self._watchers, partial(send_alarm, settings))
+        self._query = ScoreQuery(spark, settings, self._models)
         self._label = LabelJob(settings, lambda: self.now)
         self._facts = KnownFacts(settings.registry)
 
@@ -55,9 +99,7 @@ class LoopSystem:
             watcher.look()
         lineup = self._models.lineup()
         self._landing.land(lines, first_position)
-        began, ended = self.now, threading.Event()
-        if run_score(self._spark, self._settings, self._models, True, ended, lambda: began):
-            raise LoopError("the score query failed: see the log")
+        self._query.score_all(self.now)
         shadow = f", v{lineup.challenger.version} in shadow" if lineup.challenger else ""
         return f"v{lineup.champion.version}{shadow}"
 
@@ -82,3 +124,7 @@ class LoopSystem:
     def monitor(self) -> Look:
         """Measure as of ``now``, and mail what passes a limit."""
         return look_and_mail(self._settings, self.now, self._facts, sleep=lambda seconds: None)
+
+    def end(self) -> None:
+        """End the score query."""
+        self._query.end()

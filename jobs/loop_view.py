@@ -1,7 +1,7 @@
 """What ``make loop-demo`` tells in the terminal: a line a day, and the summary."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from email import message_from_bytes, policy
 from pathlib import Path
 
@@ -30,11 +30,11 @@ def print_day(console: Console, played: DayPlayed) -> None:
         f"  average precision {row['average_precision']:.2f} on {row['day']:%b %-d}"
         for row in known
     )
-    console.print(
+    line = (
         f"{played.began:%a %b %d}  {played.payments:5,} payments  {played.hits:3} hits  "
-        f"{played.verdicts:3} verdicts  {played.versions:<17}{accuracy}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"{played.verdicts:3} verdicts  {played.versions:<17}{accuracy}"
+    )
+    console.print(line.rstrip(), highlight=False, soft_wrap=True)
     for event in played.events:
         if event.kind != "change":
             _print_event(console, event)
@@ -92,7 +92,5 @@ def subjects(mails: Path) -> list[tuple[datetime, str]]:
     told = []
     for path in sorted(mails.glob("*.eml")):
         message = message_from_bytes(path.read_bytes(), policy=policy.default)
-        # A look at the end of a day is told as of that day.
-        day = message["Date"].datetime - timedelta(seconds=1)
-        told.append((day, str(message["Subject"])))
+        told.append((message["Date"].datetime, str(message["Subject"])))
     return told
