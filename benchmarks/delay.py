@@ -24,7 +24,7 @@ from benchmarks.process import Process
 from benchmarks.score_job import ScoreJob
 from benchmarks.trained import trained_version
 from benchmarks.workload import Workload
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from ingest.kafka_landing import KafkaLanding
 from ingest.topic import TopicWriter
 from tests.conftest import free_port

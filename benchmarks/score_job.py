@@ -18,7 +18,7 @@ import jobs.score
 from benchmarks.cpu import cpu_seconds
 from benchmarks.places import FILE_ROWS, Place
 from benchmarks.plan import CORES, PROJECT
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from jobs.card_memory import KEYED_BLOCK
 from jobs.lineup import FixedModels, Lineup
 from jobs.resume import Resume

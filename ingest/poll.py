@@ -18,7 +18,8 @@ from types import FrameType
 
 from rich.console import Console
 
-from conf.settings import ApiSettings, Settings, settings_from_arguments, stop
+from conf.sections import ApiSettings
+from conf.settings import Settings, settings_from_arguments, stop
 from ingest.call_ledger import (
     AlreadyRunning,
     CallLedger,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from conf.settings import AlertSettings, Settings, settings_from_arguments
+from conf.sections import AlertSettings
+from conf.settings import Settings, settings_from_arguments
 from jobs.alert_ledger import AlertLedger
 from jobs.mail import compose, deliver
 from jobs.mail_journal import MailJournal

@@ -9,7 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.outbox import Hit, Mail
 from jobs.schemas import ALERTS
 from jobs.tables import append, ensure_table

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from conf.settings import MonitorSettings
+from conf.sections import MonitorSettings
 from jobs.drift import CATEGORY, Drift
 from jobs.metrics_table import KEY
 from jobs.reference import SCORE

@@ -29,7 +29,7 @@ from evidently.legacy.renderers.html_widgets import (
 )
 from evidently.presets import DataDriftPreset
 
-from conf.settings import MonitorSettings
+from conf.sections import MonitorSettings
 from jobs.breaches import drift_limits
 from jobs.drift import CATEGORY, Drift
 from jobs.reference import SCORE, Histogram, Reference

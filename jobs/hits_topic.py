@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from ingest.topic import Message, TopicWriter
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.data_files import fitted
 from jobs.envelopes import MOMENT
 from jobs.tables import arrow_schema, ensure_table

@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.data_files import fitted
 from jobs.tables import arrow_schema, ensure_table
 

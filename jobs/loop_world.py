@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from conf.settings import LoopSettings
+from conf.sections import LoopSettings
 from ingest.envelope import envelope_line
 from ingest.payment_files import event_times
 from ingest.schema import API_COLUMNS

@@ -12,7 +12,7 @@ from itertools import groupby
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from conf.settings import SmtpSettings
+from conf.sections import SmtpSettings
 from jobs.cells import cell_text
 from jobs.outbox import Hit, Mail
 

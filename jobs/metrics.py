@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.calibration import expected_calibration_error
 
 Labels = npt.NDArray[np.bool_]

@@ -9,7 +9,7 @@ import mlflow.artifacts
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from conf.settings import RegistrySettings
+from conf.sections import RegistrySettings
 
 SET_ASIDE = "set_aside"
 """Tag of a version that failed in the stream: why. Without it the version is tried again."""

@@ -11,7 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
-from conf.settings import RegistrySettings
+from conf.sections import RegistrySettings
 from jobs.model_registry import RegistryError, first_line, use_registry
 
 ESTIMATES = ("frauds", "precision", "recall", "money_saved_usd", "money_lost_usd")

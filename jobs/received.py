@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.envelopes import MOMENT
 from jobs.features import FEATURE_NAMES
 from jobs.tables import arrow_schema, rows_where

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from conf.settings import LabelSettings, WarehouseSettings, settings_from_arguments, stop
+from conf.sections import LabelSettings, WarehouseSettings
+from conf.settings import settings_from_arguments, stop
 from jobs.cells import cell_text
 from jobs.column_arrays import Marks
 from jobs.data_files import fitted

@@ -17,7 +17,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
-from conf.settings import RegistrySettings, Settings, settings_from_arguments, stop
+from conf.sections import RegistrySettings
+from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.alarm import AlarmsBeside, send_alarm
 from jobs.arrivals import cut_into_buckets

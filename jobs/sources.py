@@ -12,7 +12,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from conf.settings import KafkaSettings, ScoreSettings, Settings, stop
+from conf.sections import KafkaSettings, ScoreSettings
+from conf.settings import Settings, stop
 from ingest.topic import earliest_offsets
 from jobs.envelopes import FILES, MESSAGES, open_files, open_messages
 from jobs.spark import make_folder

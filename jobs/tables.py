@@ -11,7 +11,7 @@ from deltalake.schema import StructType as DeltaStruct
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.schemas import SCHEMAS, STATISTICS
 
 

@@ -7,7 +7,7 @@ import mlflow.models
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from conf.settings import RegistrySettings
+from conf.sections import RegistrySettings
 from jobs.model_registry import RegistryError, first_line, use_registry
 from jobs.reference import Reference
 

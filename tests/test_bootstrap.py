@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.metrics import JudgedPayments, evaluation
 from training.bootstrap import card_weights, percentile_interval, resampled
 from training.weighted_measures import MEASURES, WeightedMeasures

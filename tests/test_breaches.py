@@ -3,7 +3,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from conf.settings import MonitorSettings
+from conf.sections import MonitorSettings
 from jobs.breaches import accuracy_breaches, drift_breaches, system_breaches
 from jobs.drift import Drift
 from jobs.version_facts import NOTHING, VersionFacts

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conf.settings import MonitorSettings
+from conf.sections import MonitorSettings
 from jobs.drift import CATEGORY, drift_from
 from jobs.drift_report import MISSING, OTHERS, _found, _made, drift_page
 from jobs.reference import SCORE, Reference

@@ -7,7 +7,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 import ingest.kafka_landing
 import ingest.topic
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from ingest.envelope import envelope_line
 from ingest.kafka_landing import KafkaLanding, card_of
 from ingest.topic import Message, TopicWriter, earliest_offsets

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.calibration import expected_calibration_error, reliability_table
 from jobs.metrics import (
     JudgedPayments,

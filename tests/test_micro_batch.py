@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from jobs.hits_topic import hit_json
 from jobs.lineup import FixedModels, Lineup
 from jobs.micro_batch import BatchWriter, commit

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from conf.settings import PromoteSettings
+from conf.sections import PromoteSettings
 from training.figures import Estimate, Measure
 from training.promotion_rule import clauses
 

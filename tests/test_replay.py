@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from conf.settings import ScoreSettings
+from conf.sections import ScoreSettings
 from ingest.schema import check_payment
 from jobs.features import FEATURE_NAMES
 from jobs.model import inputs_of

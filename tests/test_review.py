@@ -11,7 +11,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 import jobs.review
-from conf.settings import LabelSettings
+from conf.sections import LabelSettings
 from jobs.review import WORKLIST_COLUMNS, draw_reviews, is_chosen
 from tests.written_rows import scored_rows
 

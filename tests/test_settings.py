@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from conf.settings import Settings, SettingsError, absolute, load_settings, settings_from_arguments
+from conf.sections import absolute
+from conf.settings import Settings, SettingsError, load_settings, settings_from_arguments
 from tests.conftest import PROJECT
 
 LOCAL = PROJECT / "conf" / "local.toml"

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from conf.settings import SmtpSettings
+from conf.sections import SmtpSettings
 from jobs.mail import DELIVERY_ERRORS, compose, deliver
 from jobs.mail_catcher import MailFolder, catcher
 from jobs.outbox import new_mail

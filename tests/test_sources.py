@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyspark
 import pytest
 
-from conf.settings import KafkaSettings
+from conf.sections import KafkaSettings
 from ingest.envelope import envelope_line
 from jobs.envelopes import ENVELOPES, MOMENT, open_messages
 from jobs.parse import Rules, parse_payloads

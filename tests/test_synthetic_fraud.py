@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from threadpoolctl import threadpool_limits
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from ingest.payment_files import read_payments
 from ingest.schema import check_payment
 from ingest.synthetic import FraudPlan, make_population, payments

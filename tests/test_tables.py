@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Schema
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.features import FEATURE_NAMES
 from jobs.schemas import STATISTICS
 from jobs.tables import arrow_schema, ensure_table

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.calibration import reliability_table
 from jobs.metrics import at_threshold, money_cents
 from tests.test_metrics import judged_of, rows_of_payments

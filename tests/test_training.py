@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 import training.evaluate
 import training.predict
 import training.train
-from conf.settings import TrainSettings, WarehouseSettings, load_settings
+from conf.sections import TrainSettings, WarehouseSettings
+from conf.settings import load_settings
 from ingest.payment_files import read_payments
 from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import training.dataset
 import training.train
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from ingest.payment_files import read_payments
 from ingest.synthetic import make_population
 from ingest.synthetic import payments as synthetic_payments

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from jobs.tables import arrow_schema, ensure_table
 
 PROMOTION, FORCED, ROLLBACK, FOUND = "promotion", "forced", "rollback", "found"

@@ -37,7 +37,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from botocore.exceptions import BotoCoreError, ClientError
 
-from conf.settings import LabelSettings, Settings, settings_from_arguments, stop
+from conf.sections import LabelSettings
+from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.column_arrays import Marks
 from jobs.label_ledger import standing_verdicts

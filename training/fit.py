@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.feature_pass import feature_frame
 from jobs.metrics import Floats, JudgedPayments, evaluation, judged_payments
 from jobs.reference import Reference

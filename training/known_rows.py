@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from conf.settings import WarehouseSettings
+from conf.sections import WarehouseSettings
 from ingest.payment_files import read_payments
 from ingest.schema import PAYMENT_FIELDS
 from jobs.data_files import fitted

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from conf.settings import ScoreSettings, WarehouseSettings, settings_from_arguments, stop
+from conf.sections import ScoreSettings, WarehouseSettings
+from conf.settings import settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES

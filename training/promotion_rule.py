@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from conf.settings import PromoteSettings
+from conf.sections import PromoteSettings
 from training.figures import Estimate, Measure
 
 SET_ASIDE = "set_aside"

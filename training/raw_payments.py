@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from conf.settings import ScoreSettings
+from conf.sections import ScoreSettings
 from ingest.schema import PAYMENT_FIELDS, InvalidPayment, check_payment
 from jobs.model import TRUTH
 from jobs.parse import PARSED

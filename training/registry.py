@@ -15,7 +15,7 @@ from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from conf.settings import RegistrySettings
+from conf.sections import RegistrySettings
 from jobs.features import FEATURE_NAMES
 from jobs.metrics import cents
 from jobs.model import THRESHOLD_KEY

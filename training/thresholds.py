@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.metrics import Floats, JudgedPayments, cents
 
 Integers = npt.NDArray[np.int64]

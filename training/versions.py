@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from conf.settings import RegistrySettings
+from conf.sections import RegistrySettings
 from jobs.model import LoadedModel, ModelRefused, inputs_of
 from jobs.model_cache import read_version
 from jobs.model_registry import VersionReference

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from conf.settings import TrainSettings
+from conf.sections import TrainSettings
 from jobs.calibration import BINS, calibration_bins
 from jobs.metrics import JudgedPayments, cents
 

@@ -1,0 +1,249 @@
+"""The sections of the settings: one model each, every key with its type, range and default."""
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+Seconds = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+def absolute(path: str) -> str:
+    """``path`` as it is where it has a scheme (``s3a://…``), else made absolute."""
+    return path if "://" in path else str(Path(path).absolute())
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ApiSettings(_Section):
+    """The payments API that ``ingest.poll`` asks."""
+
+    url: str = Field(
+        pattern=r"^https?://[^/\s]", description="address of the current-transactions call"
+    )
+    calls_per_minute: int = Field(5, ge=1, description="the API's limit, kept across restarts")
+    timeout_seconds: Seconds = Field(10.0, description="a call without its whole answer failed")
+    attempts: int = Field(5, ge=1, description="tries of one call before it counts as missed")
+    wait_max_seconds: Seconds = Field(60.0, description="longest pause between two tries")
+    max_body_bytes: int = Field(64 * 2**20, ge=1, description="a longer answer is not taken")
+
+
+class LandingSettings(_Section):
+    """Where ingest lands what it received (``path``, or else the section ``kafka``), and its ledger
+    of calls.
+    """
+
+    path: str | None = Field(
+        None, description="folder of JSON-lines files, one file an answer of the API"
+    )
+    source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
+    ledger: Path = Field(description="SQLite file: calls made, positions given")
+
+
+class KafkaSettings(_Section):
+    """Kafka in the place of the landing folder, and a topic of hits."""
+
+    bootstrap_servers: str = Field(
+        pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="host:port, comma-separated"
+    )
+    payments_topic: Topic = Field("payments", description="ingest writes, the score job reads")
+    alerts_topic: Topic = Field("fraud-alerts", description="the score job writes its hits")
+    max_offsets_per_batch: int = Field(50_000, ge=1, description="messages in one micro-batch")
+    timeout_seconds: Seconds = Field(30.0, description="until brokers must have acknowledged")
+
+
+class WarehouseSettings(_Section):
+    """The Delta tables, and the checkpoints of the streams that fill them."""
+
+    path: str = Field(description="root of the Delta tables")
+    checkpoints: str = Field(description="root of the streams' checkpoints")
+
+    def table(self, name: str) -> str:
+        """Path of the Delta table ``name``."""
+        return absolute(f"{self.path}/{name}")
+
+    def checkpoint(self, job: str) -> str:
+        """Path of the checkpoint of ``job``."""
+        return absolute(f"{self.checkpoints}/{job}")
+
+
+class RegistrySettings(_Section):
+    """The MLflow registry that holds the models."""
+
+    tracking_uri: str = Field(description="MLflow tracking and registry address")
+    artifacts: str | None = Field(None, description="artifact root of a new experiment")
+    experiment: str = "fraud"
+    model_name: str = "fraud"
+    alias: str = Field("champion", description="alias of the version that scores")
+    challenger_alias: str = Field(
+        "challenger", description="alias of the version that scores in shadow"
+    )
+    cache: Path = Field(description="folder in which the score job keeps the last good version")
+    poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
+
+
+class ScoreSettings(_Section):
+    """The score job."""
+
+    trigger_seconds: float = Field(0.0, ge=0, description="pause between micro-batches; 0: none")
+    max_files_per_batch: int = Field(1000, ge=1, description="landing files in one micro-batch")
+    buckets: int = Field(16, ge=1, description="keys of the stateful operator; fixed a checkpoint")
+    history: tuple[str, ...] = Field(
+        (), description="CSV files of earlier payments, remembered by a new checkpoint"
+    )
+    seen_days: int = Field(30, ge=1, description="how long a trans_num is remembered, in days")
+    max_days_ahead: float = Field(
+        1.0, ge=0, description="event time allowed past receipt, in days; 0: any (replays)"
+    )
+    optional_fields: tuple[str, ...] = Field((), description="payment fields that may be missing")
+
+
+class AlertSettings(_Section):
+    """The alert job."""
+
+    recipients: tuple[str, ...] = Field(min_length=1)
+    sender: str
+    journal: Path = Field(description="SQLite file: mails planned and tried, before the ledger")
+    trigger_seconds: float = Field(1.0, gt=0, description="how often new hits are looked for")
+    tick_seconds: Seconds = Field(1.0, description="how often pending mails are looked at")
+    window_seconds: Seconds = Field(600.0, description="the window of `max_hits_in_window`")
+    max_hits_in_window: int = Field(100, ge=1, description="more hits than this: one digest")
+    retry_max_seconds: Seconds = Field(300.0, description="longest pause before a mail's next try")
+    give_up_hours: float = Field(72.0, gt=0, description="after that a mail is `failed`")
+
+
+class SmtpSettings(_Section):
+    """The mail relay. ``FRAUD_SMTP__PASSWORD`` belongs into the environment, never into a file."""
+
+    host: str
+    port: int = Field(ge=1, le=65535)
+    starttls: bool = False
+    username: str | None = None
+    password: SecretStr | None = None
+    timeout_seconds: Seconds = 10.0
+
+
+class LabelSettings(_Section):
+    """Verdicts, and what becomes of payments without one."""
+
+    inbox: Path = Field(
+        Path("var/verdicts"), description="folder that files of verdicts are dropped into"
+    )
+    poll_seconds: Seconds = Field(2.0, description="how often the folder is looked at")
+    maturity_days: float = Field(
+        30.0, ge=0, description="so long after receipt, a payment without a report is genuine"
+    )
+    review_share: float = Field(
+        0.001, gt=0, le=1, description="share of payments below the threshold put up for review"
+    )
+    worklists: Path = Field(
+        Path("var/reviews"), description="folder that lists of payments to review are written to"
+    )
+    max_review_weight: float = Field(
+        100.0, ge=1, description="most that a fraud found by review alone weighs in training"
+    )
+
+
+class TrainSettings(_Section):
+    """Training."""
+
+    seed: int = 1
+    test_share: float = Field(0.2, gt=0, lt=1, description="last part of the time, for the metrics")
+    threshold_rule: Literal["costs", "alerts_per_day", "precision"] = Field(
+        "costs",
+        description="what the threshold is chosen by, on the last part of the time. `costs`: what "
+        "missed frauds and looks at hits cost; the default, as it needs one figure that a team "
+        "knows, and does not shift where the files hold only some of the live payments",
+    )
+    look_cost_usd: float = Field(
+        10.0, ge=0, description="price of a look at a hit: ten minutes at 60 USD an hour"
+    )
+    alerts_per_day: float = Field(
+        20.0, gt=0, description="`alerts_per_day`: at most so many hits, mean over calendar days"
+    )
+    min_precision: Probability = Field(
+        0.9, description="`precision`: the lowest threshold that keeps this precision"
+    )
+    card_precision_k: int = Field(10, ge=1, description="cards a day in `card_precision_at_k`")
+
+
+class PromoteSettings(_Section):
+    """When a challenger takes the champion's place; `[train]` prices looks and names budgets."""
+
+    min_frauds: int = Field(30, ge=1, description="fewer known frauds decide nothing")
+    min_gain: float = Field(
+        0.0,
+        description="the lower bound of the gain in average precision must lie above this",
+    )
+    max_calibration_error: Probability = Field(
+        0.02, description="the challenger's expected calibration error may not be larger"
+    )
+    confidence: float = Field(0.9, gt=0, lt=1, description="of the two-sided intervals")
+    resamples: int = Field(500, ge=20, description="draws of the bootstrap over cards")
+    seed: int = 1
+    reports: Path = Field(Path("var/reports"), description="folder of the HTML reports")
+
+
+class MonitorSettings(_Section):
+    """The monitor, and the limits beyond which it mails."""
+
+    folder: Path = Field(
+        Path("var/monitor"), description="what was mailed last (state.json), and drift reports"
+    )
+    window_days: float = Field(
+        7.0,
+        gt=0,
+        description="drift is judged over the last so many days, accuracy over the last so many "
+        "that are matured; whole weeks, as weekdays differ",
+    )
+    min_rows: int = Field(1000, ge=1, description="with fewer payments, drift is not judged")
+    min_frauds: int = Field(
+        20, ge=1, description="with fewer hits precision is not judged, with fewer frauds the rest"
+    )
+    max_feature_psi: float = Field(
+        0.5, gt=0, description="of a feature; counts by card follow the season: up to 0.33 seen"
+    )
+    max_psi: float = Field(0.25, gt=0, description="of the score, and of the mix of categories")
+    max_effect_size: float = Field(
+        0.8, gt=0, description="Cohen's d of a feature or the score; 0.8 is called large"
+    )
+    max_category_effect_size: float = Field(
+        0.3, gt=0, le=1, description="Cramér's V of the mix of categories; 0.3 is called medium"
+    )
+    min_precision: Probability = Field(0.15, description="of the hits that are matured")
+    min_recall: Probability = Field(0.5, description="of the frauds that are matured")
+    max_average_precision_drop: Probability = Field(
+        0.15, description="below the version's own, on the test part of its training"
+    )
+    max_delay_p99_seconds: Seconds = Field(60.0, description="receipt to score, last 24 h")
+    max_rejected_share: Probability = Field(0.05, description="of what was received, last 24 h")
+
+
+class DemoSettings(_Section):
+    """``make demo``."""
+
+    rows: int = Field(120_000, ge=10_000, description="synthetic payments of the first champion")
+    rate: float = Field(50.0, gt=0, description="payments a second of the simulated API")
+    api_port: int = Field(8009, ge=1, le=65535)
+
+
+class LoopSettings(_Section):
+    """``make loop-demo``: the simulated world, and how its team goes about retraining."""
+
+    start: date = Field(date(2025, 6, 1), description="first day of the stream, UTC")
+    days: int = Field(61, ge=2, description="how many days are played")
+    cards: int = Field(1000, ge=10, description="cards of the simulated holders")
+    burst_cycle_days: int = Field(240, ge=1, description="90 % of the cards are robbed once in it")
+    training_days: int = Field(90, ge=1, description="days before `start`, for the first champion")
+    change_after_days: int = Field(20, ge=1, description="days of the stream until fraud changes")
+    reported_share: Probability = Field(0.85, description="of the frauds, reported by the holder")
+    report_days: int = Field(4, ge=1, description="a report comes 1 to so many days later")
+    gather_days: int = Field(7, ge=0, description="days from an alarm to the retraining")
+    compare_every_days: int = Field(2, ge=1, description="between two comparisons")
+    trial_days: int = Field(14, ge=1, description="a challenger that has not won by then is stale")
+    seed: int = Field(1, ge=0)
