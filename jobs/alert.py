@@ -35,7 +35,7 @@ def hits_stream(
 
     def record(batch: DataFrame, batch_id: int) -> None:
         query = str(spark.sparkContext.getLocalProperty("sql.streaming.queryId"))
-        hits = ledger.add_hits(batch, query, batch_id)
+        hits = ledger.add_hits(batch.where("prediction").toArrow(), query, batch_id)
         if hits:
             log.info("batch %d: %d hits", batch_id, len(hits))
             mailer.add(hits)
@@ -102,7 +102,7 @@ def run_alert(spark: SparkSession, settings: Settings, once: bool, ended: thread
     Returns:
         The exit status: with ``once``, 1 where a mail still waits.
     """
-    ledger = AlertLedger(spark, settings.warehouse, settings.alert.recipients)
+    ledger = AlertLedger(settings.warehouse, settings.alert.recipients)
     mailer = make_mailer(settings, ledger)
     stream = hits_stream(spark, settings, ledger, mailer)
     recipients = ", ".join(settings.alert.recipients)

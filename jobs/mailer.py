@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
+from deltalake.exceptions import DeltaError
 
 from jobs.mail import DELIVERY_ERRORS
 from jobs.mail_journal import MailJournal
@@ -15,7 +14,7 @@ from jobs.outbox import Hit, Mail, Outbox
 
 log = logging.getLogger(__name__)
 
-LEDGER_ERRORS = (PySparkException, Py4JError)
+LEDGER_ERRORS = (DeltaError, OSError)
 """What the ledger may raise and be well again a moment later."""
 
 

@@ -91,19 +91,3 @@ def rows_where(
     """
     read = dataset.scanner(list(columns), filter=bounds).to_reader()
     return ds.Scanner.from_batches(read, filter=asked).to_table()
-
-
-def append(frame: DataFrame, path: str, application: str, version: int) -> None:
-    """Append ``frame`` once: what (``application``, ``version``) wrote before is skipped.
-
-    Args:
-        application: identity of the writing query; a new checkpoint has a new one.
-        version: its micro-batch.
-    """
-    (
-        frame.write.format("delta")
-        .mode("append")
-        .option("txnAppId", application)
-        .option("txnVersion", version)
-        .save(path)
-    )

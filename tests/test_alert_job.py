@@ -8,18 +8,18 @@ from datetime import UTC, datetime
 from email import policy
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from aiosmtpd.controller import Controller
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import functions as F
 
 from ingest.schema import check_payment
 from jobs.alert import run_alert
 from jobs.label import LabelJob
 from jobs.lineup import FixedModels, Lineup
-from jobs.schemas import TRANSACTIONS
 from jobs.score import run_score
-from jobs.tables import append, ensure_table, read_table
+from jobs.tables import arrow_schema, ensure_table, read_table
 from tests.conftest import free_port, land, payment
 from tests.models import constant_version
 
@@ -69,20 +69,19 @@ def relay(mail_settings):
 
 
 @pytest.fixture
-def score(spark, mail_settings):
+def score(mail_settings):
     """Append a micro-batch of scored payments to `transactions`."""
     path = ensure_table(mail_settings.warehouse, "transactions")
 
-    def run(batch, numbers, score=0.9):
+    def run(numbers, score=0.9):
         checked = [check_payment(payment(number)) for number in numbers]
         verdict = {"fraud_score": score, "prediction": score >= 0.5, "threshold": 0.5,
                    "model_name": "constant", "model_version": "1",
                    "reasons": ["900.00 is 14 times this card's 30-day mean", "at 23:14"]}  # fmt: skip
-        rows = [
-            tuple((values | verdict).get(name) for name in TRANSACTIONS.fieldNames())
-            for values in checked
-        ]
-        append(spark.createDataFrame(rows, TRANSACTIONS), path, "score", batch)
+        rows = pa.Table.from_pylist(
+            [values | verdict for values in checked], arrow_schema("transactions")
+        )
+        write_deltalake(path, rows, mode="append")
 
     return run
 
@@ -106,11 +105,11 @@ def ledger(spark, mail_settings):
 
 def test_each_hit_is_mailed_once(score, alert, ledger, relay):
     taken = relay()
-    score(0, [1, 2], score=0.9)
-    score(10, [3], score=0.1)
+    score([1, 2], score=0.9)
+    score([3], score=0.1)
     assert alert() == 0
     assert alert() == 0
-    score(20, [2, 4], score=0.8)
+    score([2, 4], score=0.8)
     assert alert() == 0
     assert taken.hits() == [[1, 2], [4]]
     rows = ledger()
@@ -124,7 +123,7 @@ def test_each_hit_is_mailed_once(score, alert, ledger, relay):
 
 
 def test_a_relay_that_is_away_is_tried_again_without_new_payments(score, alert, ledger, relay):
-    score(0, [1])
+    score([1])
     assert alert() == 1
     assert ledger()[1]["status"] == "pending"
     assert "refused" in ledger()[1]["last_error"]
@@ -145,17 +144,17 @@ def alert_when_due(alert, ledger):
 
 def test_a_new_checkpoint_mails_nothing_again(score, alert, relay, mail_settings):
     taken = relay()
-    score(0, [1, 2])
+    score([1, 2])
     assert alert() == 0
     shutil.rmtree(mail_settings.warehouse.checkpoint("alert"))
-    score(10, [3])
+    score([3])
     assert alert() == 0
     assert taken.hits() == [[1, 2], [3]]
 
 
 def test_a_lost_journal_mails_nothing_again(score, alert, relay, mail_settings):
     taken = relay()
-    score(0, [1])
+    score([1])
     assert alert() == 0
     Path(mail_settings.alert.journal).unlink()
     assert alert() == 0
@@ -164,11 +163,11 @@ def test_a_lost_journal_mails_nothing_again(score, alert, relay, mail_settings):
 
 def test_labels_merged_into_the_table_are_no_new_hits(spark, score, alert, relay, mail_settings):
     taken = relay()
-    score(0, [1, 2])
+    score([1, 2])
     assert alert() == 0
     path = mail_settings.warehouse.table("transactions")
     spark.sql(f"UPDATE delta.`{path}` SET label = true, label_source = 'test'")
-    score(10, [3])
+    score([3])
     assert alert() == 0
     assert taken.hits() == [[1, 2], [3]]
 
@@ -179,11 +178,11 @@ def test_more_hits_than_the_window_allows_go_out_in_one_digest(
     taken = relay()
     few = mail_settings.alert.model_copy(update={"max_hits_in_window": 3})
     limited = mail_settings.model_copy(update={"alert": few})
-    score(0, range(1, 7))
+    score(range(1, 7))
     assert alert(limited) == 0
     assert taken.hits() == [[1, 2, 3, 4, 5, 6]]
     assert taken.taken[0]["Subject"].startswith("Digest: 6 fraud hits")
-    score(10, [7])
+    score([7])
     assert alert(limited) == 1  # waits for the window's end
     assert ledger()[7]["status"] == "pending"
     assert len(taken.taken) == 1
@@ -191,7 +190,7 @@ def test_more_hits_than_the_window_allows_go_out_in_one_digest(
 
 def test_times_in_the_mail_are_utc(spark, score, alert, relay, mail_settings):
     taken = relay()
-    score(0, [1])
+    score([1])
     assert alert() == 0
     text = taken.taken[0].get_body(("plain",)).get_content()
     assert "2024-06-01 12:34:56 UTC" in text

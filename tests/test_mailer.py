@@ -9,8 +9,7 @@ from datetime import timedelta
 from itertools import count
 
 import pytest
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from jobs.mail_journal import MailJournal
 from jobs.mailer import Mailer, run_on_timer
@@ -304,7 +303,7 @@ def test_power_that_fails_again_and_again_while_an_answer_is_on_record_sends_not
     assert world.mailed() == [[1]]
 
 
-@pytest.mark.parametrize("error", [PySparkException("busy"), Py4JError("busy")])
+@pytest.mark.parametrize("error", [CommitFailedError("busy"), DeltaError("busy"), OSError("busy")])
 def test_a_ledger_that_fails_for_a_moment_loses_and_repeats_nothing(world, error, caplog):
     mailer = world.start()
     mailer.add(world.hits(hit(1)))
@@ -328,7 +327,7 @@ def test_a_mail_tried_twice_before_the_ledger_is_back_is_recorded_once(world):
     mailer = world.start()
     mailer.add(world.hits(hit(1)))
     world.relay_errors = [REFUSED] * 2
-    world.ledger_errors = [PySparkException("busy")]
+    world.ledger_errors = [CommitFailedError("busy")]
     mailer.tick()
     world.clock.pass_by(2)
     mailer.tick()
@@ -338,7 +337,7 @@ def test_a_mail_tried_twice_before_the_ledger_is_back_is_recorded_once(world):
 
 def test_a_restart_while_the_ledger_fails_sends_nothing_twice(world):
     world.hits(hit(1))
-    world.ledger_errors = [PySparkException("busy")] * 3
+    world.ledger_errors = [CommitFailedError("busy")] * 3
     world.start().tick()
     mailer = world.start()
     mailer.tick()
@@ -380,7 +379,7 @@ def test_no_log_line_holds_a_card_number(world, caplog):
     caplog.set_level(logging.DEBUG)
     world.hits(hit(1))
     world.relay_errors = [REFUSED]
-    world.ledger_errors = [PySparkException("busy")]
+    world.ledger_errors = [CommitFailedError("busy")]
     world.run()
     assert "mailed: 1 hits" in caplog.text
     assert "42221111" not in caplog.text
@@ -401,7 +400,7 @@ def test_the_journal_gives_back_what_it_was_given(tmp_path):
 
 def test_the_timer_goes_on_after_a_passing_failure_of_the_ledger(world):
     mailer, ended = world.start(), threading.Event()
-    world.ledger_errors = [PySparkException("busy"), Py4JError("busy")]
+    world.ledger_errors = [CommitFailedError("busy"), OSError("busy")]
     mailer.add(world.hits(hit(1)))
     record = world.record
 
