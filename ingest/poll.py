@@ -34,6 +34,7 @@ from ingest.landing import FileLanding, Landing
 from ingest.payments_api import PaymentsApi
 from ingest.poller import Accept, Lander, Poller
 from ingest.print_answer import print_answer
+from ingest.s3_landing import S3Landing
 from ingest.topic import TopicWriter
 
 log = logging.getLogger("ingest.poll")
@@ -114,8 +115,14 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
             yield topic, 0
         return
     assert path is not None  # the settings have one of the two
-    if "://" in path:
-        stop(f"landing.path: expected a local folder, found {path}")
+    if "://" in path and not path.startswith("s3a://"):
+        stop(f"landing.path: expected a local folder or s3a://…, found {path}")
+    if path.startswith("s3a://"):
+        with exclusive(ledger, None):
+            objects = S3Landing(path)
+            log.info("polling %s into %s", host, path)
+            yield objects, objects.next_position()
+        return
     with exclusive(ledger, Path(path)):
         landing = FileLanding(Path(path))
         log.info("polling %s into %s", host, path)

@@ -30,6 +30,7 @@ from jobs.monitor_runs import Version, log_look
 from jobs.monitor_view import breaches_text, metrics_view
 from jobs.reference import SCORE
 from jobs.run import log_to_stderr, stop_on_signals
+from jobs.sole import sole
 from jobs.tables import ensure_table
 from jobs.version_facts import KnownFacts
 
@@ -212,11 +213,12 @@ def main() -> int:
         console.print(metrics_view(found.metrics))
         console.print(breaches_text(found.breaches), highlight=False, soft_wrap=True)
 
-    if arguments.every is None:
-        one_look()
-        return 0
-    log.info("monitor is running, pid %d: every %g s", os.getpid(), arguments.every)
-    watch(one_look, arguments.every, ended)
+    with sole(settings.warehouse, "monitor", ended):
+        if arguments.every is None:
+            one_look()
+            return 0
+        log.info("monitor is running, pid %d: every %g s", os.getpid(), arguments.every)
+        watch(one_look, arguments.every, ended)
     return 0
 
 

@@ -31,6 +31,7 @@ from jobs.model_registry import MlflowRegistry
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import Clock, log_to_stderr, run_until_stopped, stop_on_signals, utc_now
+from jobs.sole import sole
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
 from jobs.worker import settle
@@ -73,6 +74,22 @@ def main() -> int:
     log_to_stderr()
     spark = spark_session("score")
     ended = stop_on_signals()
+    with sole(settings.warehouse, "score", ended):
+        status = score_with_aliases(spark, settings, arguments.once, ended)
+    spark.stop()
+    return status
+
+
+def score_with_aliases(
+    spark: SparkSession, settings: Settings, once: bool, ended: threading.Event
+) -> int:
+    """Score with the versions that the registry's aliases point to.
+
+    Ends the process with one line where there is no version, or the checkpoint does not fit.
+
+    Returns:
+        The exit status.
+    """
     champion, challenger = alias_watchers(settings.registry)
     champion.start()
     challenger.start()
@@ -83,14 +100,13 @@ def main() -> int:
     alarms = AlarmsBeside(partial(send_alarm, settings))
     models = LiveModels(champion, challenger, alarms)
     try:
-        status = run_score(spark, settings, models, arguments.once, ended)
+        status = run_score(spark, settings, models, once, ended)
     except PaymentFileError as error:
         stop(f"score.history: {error}")
     except OtherLayout as error:
         stop(str(error))
     for running in (champion, challenger, alarms):
         running.stop()
-    spark.stop()
     return status
 
 
