@@ -97,28 +97,36 @@ class AlarmsBeside:
         self, send: Callable[[str, str], None], pause_seconds: float = PAUSE_SECONDS
     ) -> None:
         self._send, self._pause_seconds = send, pause_seconds
-        self._waiting: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._ended = threading.Event()
-        threading.Thread(target=self._run, name="alarms", daemon=True).start()
+        self._sending = threading.Thread(target=self._run, name="alarms", daemon=True)
+        self._sending.start()
 
     def __call__(self, subject: str, text: str) -> None:
         """Send ``text`` as soon as possible."""
         self._waiting.put((subject, text))
 
     def stop(self) -> None:
-        """Try no more; the process ends."""
+        """The process ends: alarms that wait are tried once more."""
         self._ended.set()
+        self._waiting.put(None)
+        self._sending.join()
 
     def _run(self) -> None:
-        while not self._ended.is_set():
-            alarm = self._waiting.get()
-            while not self._ended.is_set():
-                try:
-                    self._send(*alarm)
-                    break
-                except AlarmNotSent as error:
-                    log.warning("%s; tried again", error)
-                    self._ended.wait(self._pause_seconds)
+        while (alarm := self._waiting.get()) is not None:
+            while not self._sent(*alarm) and not self._ended.is_set():
+                self._ended.wait(self._pause_seconds)
+
+    def _sent(self, subject: str, text: str) -> bool:
+        try:
+            self._send(subject, text)
+        except AlarmNotSent as error:
+            if self._ended.is_set():
+                log.error("an alarm is lost: %s", error)
+            else:
+                log.warning("%s; tried again", error)
+            return False
+        return True
 
 
 def compose_alarm(

@@ -57,6 +57,7 @@ class AliasWatcher:
         self._reference: VersionReference | None = None
         self._proved: ModelVersion | None = None
         self.previous: ModelVersion | None = None
+        self._watching: threading.Thread | None = None
 
     @property
     def found(self) -> ModelVersion | None:
@@ -98,11 +99,15 @@ class AliasWatcher:
             if self._current is not None:
                 log.warning("going on with %s from the cache", self._current.label)
                 self.previous = self._cached_previous()
-        threading.Thread(target=self._watch, name=self._role, daemon=True).start()
+        self._watching = threading.Thread(target=self._watch, name=self._role, daemon=True)
+        self._watching.start()
 
     def stop(self) -> None:
-        """End the watching."""
+        """End the watching, once the registry was told what was set aside."""
         self._ended.set()
+        if self._watching is not None:
+            self._watching.join()
+        self._tag()
 
     def has(self, version: ModelVersion) -> bool:
         """Whether ``version`` is the current one."""

@@ -46,6 +46,10 @@ _NUMPY_TYPE = {
 }
 
 
+_NO_NUMBERS = "cUSmM"
+"""Kinds of NumPy types that would become numbers all the same: complex numbers, text, times."""
+
+
 class ModelRefused(Exception):
     """The model does not fit the contract; the message says why."""
 
@@ -154,7 +158,7 @@ class LoadedModel:
                 if "sklearn" in Model.load(str(path)).flavors:
                     model = mlflow.sklearn.load_model(str(path))
                 other = model if model is not None else mlflow.pyfunc.load_model(str(path))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelRefused(f"it cannot be loaded: {error!r}") from error
         self._classifier = model if hasattr(model, "predict_proba") else None
         self._model: _Predicts = other
@@ -195,7 +199,7 @@ class LoadedModel:
                 else:
                     raw = self._model.predict(data)
             self._threads = self._threads or ThreadpoolController()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelRefused(f"it fails: {error!r}") from error
         return probabilities(raw, len(columns))
 
@@ -248,7 +252,10 @@ def probabilities(raw: Any, rows: int) -> Floats:
         ModelRefused: no numbers, another shape, or a value that is not from 0 to 1.
     """
     try:
-        scores = np.asarray(raw, dtype=np.float64)
+        scores = np.asarray(raw)
+        if scores.dtype.kind in _NO_NUMBERS:
+            raise TypeError(f"it has the type {scores.dtype}")
+        scores = scores.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise ModelRefused(f"its output is no array of numbers: {error}") from error
     if scores.ndim == 2 and scores.shape[1]:

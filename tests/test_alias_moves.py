@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from mlflow import MlflowClient
 
+from jobs.model_registry import SET_ASIDE
 from training.alias_moves import (
     FORCED,
     FOUND,
@@ -147,13 +148,36 @@ def test_rollbacks_go_further_back_and_never_forth(aliases, client):
     assert aliases.roll_back("bob", "").to_version == "1"
 
 
-def test_a_version_that_is_gone_is_not_rolled_back_to(aliases, client):
+def test_versions_that_cannot_score_are_passed_over_by_a_rollback(aliases, client):
+    for old, new in (("1", "2"), ("2", "3"), ("3", "4")):
+        aliases.promote(new, old, PROMOTION, "ada", "", None)
+    client.delete_model_version("fraud", "3")
+    client.set_model_version_tag("fraud", "2", SET_ASIDE, "it answers NaN")
+    move = aliases.roll_back("bob", "too many hits")
+    assert aliases_of(client) == {"champion": 1}
+    assert (move.from_version, move.to_version) == ("4", "1")
+    assert move.why == (
+        "too many hits; v3 was passed over: it is not in the registry; "
+        "v2 was passed over: it was set aside, it answers NaN"
+    )
+
+
+def test_where_no_earlier_version_can_score_the_alias_stays(aliases, client):
     aliases.promote("2", "1", PROMOTION, "ada", "", None)
     client.delete_model_version("fraud", "1")
-    with pytest.raises(AliasError, match=r"(?i)version=1"):
+    with pytest.raises(AliasError, match="no earlier champion can score; v1 was passed over"):
         aliases.roll_back("bob", "")
     assert aliases_of(client) == {"champion": 2}
     assert len(moved(aliases)) == 1
+
+
+def test_a_champion_that_was_deleted_can_be_rolled_back(aliases, client):
+    aliases.promote("2", "1", PROMOTION, "ada", "", None)
+    client.delete_model_version("fraud", "2")
+    assert aliases.champion_if_any() is None
+    assert aliases.catch_up() is None
+    assert aliases.roll_back("bob", "").to_version == "1"
+    assert aliases_of(client) == {"champion": 1}
 
 
 class Died(BaseException):

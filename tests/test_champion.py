@@ -570,6 +570,15 @@ def test_the_registry_is_told_of_what_was_set_aside_once_it_answers(registry, be
     assert registry.tags == {SET_ASIDE: "it fails"}
 
 
+def test_the_registry_is_told_of_what_was_set_aside_before_the_end(registry, begin):
+    watcher = begin(registry)
+    watcher.proved(watcher.current)
+    moved(watcher, registry, "2")
+    watcher.set_aside(watcher.current, "it fails")
+    watcher.stop()
+    assert registry.tags == {SET_ASIDE: "it fails"}
+
+
 def test_a_version_is_set_aside_once(registry, begin):
     watcher = begin(registry)
     first = watcher.current

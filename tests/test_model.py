@@ -323,6 +323,9 @@ def test_a_threshold_in_a_tag_that_cannot_be_is_refused(tmp_path, refused):
         ("return np.full(len(data), np.inf)", "inf is no probability"),
         ("return ['fraud'] * len(data)", "no array of numbers"),
         ("return None", "expected (2,)"),
+        ("return np.full(len(data), 0.5 + 0j)", "no array of numbers"),
+        ("return ['0.5'] * len(data)", "no array of numbers"),
+        ("raise SystemExit(0)", "SystemExit(0)"),
         ("raise KeyError('lost')", "KeyError('lost')"),
     ],
 )

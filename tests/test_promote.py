@@ -236,6 +236,28 @@ def test_a_rule_that_does_not_hold_stops_and_force_does_not(run, client, setting
     assert made.run_id is not None
 
 
+def test_a_champion_that_is_broken_or_gone_gives_way_to_force(run, client, settings, tmp_path):
+    broken = save_code_model(tmp_path / "broken", "raise SystemExit(0)", {"amount_usd": "double"})
+    version = client.create_model_version("fraud", str(broken)).version
+    client.set_registered_model_alias("fraud", "champion", version)
+    status, said = run()
+    assert status == 2
+    assert f"fraud v{version} is refused" in said
+    status, said = run("--force", "--why", "it ends the process")
+    assert status == 0
+    assert "not compared: fraud v5 is refused" in said
+    assert aliases_of(client) == {"champion": 2}
+    assert moves_of(settings)[-1].why.startswith("it ends the process; not compared: fraud v5")
+
+    client.delete_model_version("fraud", "2")
+    client.set_registered_model_alias("fraud", "challenger", "3")
+    assert run()[0] == 2
+    assert run("--force")[0] == 0
+    assert aliases_of(client) == {"champion": 3}
+    assert moves_of(settings)[-1].from_version == "none"
+    assert run("--challenger-version", "9", "--force")[0] == 2  # nor is one that is not there
+
+
 def test_too_few_frauds_are_told(run, client, monkeypatch):
     monkeypatch.setenv("FRAUD_PROMOTE__MIN_FRAUDS", "1000")
     status, said = run()

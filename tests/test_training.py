@@ -32,7 +32,7 @@ from tests.test_metrics import EVALUATION
 from tests.written_rows import write_file
 from training.fit import TrainingError, fingerprint, train_model
 from training.pipeline import MODEL_COLUMNS
-from training.registry import register
+from training.registry import is_only_version, register
 from training.thresholds import choose_threshold
 from training.versions import load_judge
 
@@ -217,6 +217,14 @@ def described(registry, client):
 def test_the_first_version_becomes_champion_and_the_second_challenger(registry, client):
     assert client.get_registered_model("fraud").aliases == {"champion": 1, "challenger": 2}
     assert len(client.search_model_versions("name='fraud'")) == 2
+
+
+def test_a_version_that_comes_when_the_champion_is_gone_is_challenger(settings):
+    client = MlflowClient(settings.registry.tracking_uri)
+    client.create_registered_model("fraud")
+    for number in (1, 2):
+        client.create_model_version("fraud", "file:///nowhere")
+        assert is_only_version(client, settings.registry) == (number == 1)
 
 
 def test_the_run_tells_how_the_version_came_to_be(described, payments, trained):

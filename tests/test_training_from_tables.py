@@ -240,7 +240,11 @@ def test_mlflow_runs_the_project(settings, history, scored, known, monkeypatch):
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)
-    parameters = {"data": str(history), "as_of": AS_OF.isoformat(), "config": "conf/local.toml"}
+    parameters = {
+        "data": str(history),
+        "as_of": f"{AS_OF:%Y-%m-%dT%H:%M:%SZ}",
+        "config": "conf/local.toml",
+    }
     options = [option for name, value in parameters.items() for option in ("-P", f"{name}={value}")]
     command = ["mlflow", "run", "training", "-e", "train", "--env-manager", "local",
                "--experiment-name", settings.registry.experiment, *options]  # fmt: skip
@@ -252,7 +256,7 @@ def test_mlflow_runs_the_project(settings, history, scored, known, monkeypatch):
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow.project.entryPoint"] == "train"
     params = run.data.params
-    assert params["as_of"] == AS_OF.isoformat()
+    assert params["resolved_as_of"] == AS_OF.isoformat()
     assert params["data_fingerprint"] == known.fingerprint
     assert params["rows_verified"] == str(len(scored))
     assert params["rows_file"] == str(known.counts["file"])

@@ -9,8 +9,11 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conf.settings import Settings
-from jobs.model_registry import require_registry_file
+from jobs.model_registry import SET_ASIDE, require_registry_file
 from training.alias_moves import FOUND, ROLLBACK, AliasMove, AliasMoves, champions
+
+NOBODY = "none"
+"""`from_version` of a move where there was no champion."""
 
 
 class AliasError(Exception):
@@ -41,6 +44,14 @@ class Aliases:
         """
         return self._version_of(self._registry.alias)
 
+    def champion_if_any(self) -> str | None:
+        """The version that scores; None where its alias, or the version, was deleted.
+
+        Raises:
+            AliasError: the registry does not answer.
+        """
+        return self._aliases().get(self._registry.alias)
+
     def challenger(self) -> str:
         """The version that scores in shadow.
 
@@ -67,9 +78,11 @@ class Aliases:
             The move that was recorded, None where all is in order.
 
         Raises:
-            AliasError: there is no champion, or the registry does not answer.
+            AliasError: the registry does not answer.
         """
-        champion = self.champion()
+        champion = self.champion_if_any()
+        if champion is None:
+            return None
         if self._aliases().get(self._registry.challenger_alias) == champion:
             self._remove_challenger()
         known = self._known_moves()
@@ -82,20 +95,21 @@ class Aliases:
         return self._record(known[-1].to_version, champion, FOUND, "unknown", why)
 
     def promote(
-        self, version: str, champion: str, kind: str, who: str, why: str, run_id: str | None
+        self, version: str, champion: str | None, kind: str, who: str, why: str, run_id: str | None
     ) -> AliasMove:
-        """Make ``version`` the champion in the place of ``champion``; it is no challenger any more.
+        """Make ``version`` the champion in the place of ``champion`` (None: there is none); it is
+        no challenger any more.
 
         Raises:
             AliasError: the champion is another one by now, or the registry does not answer.
         """
-        found = self.champion()
+        found = self.champion_if_any()
         if found != champion:
             raise AliasError(
                 f"the champion is v{found} by now, and v{version} was compared with v{champion}: "
                 "compare again"
             )
-        move = self._record(champion, version, kind, who, why, run_id)
+        move = self._record(champion or NOBODY, version, kind, who, why, run_id)
         self._set(version)
         if self._aliases().get(self._registry.challenger_alias) == version:
             self._remove_challenger()
@@ -103,9 +117,10 @@ class Aliases:
 
     def roll_back(self, who: str, why: str) -> AliasMove:
         """Make the previous champion the champion again; see ``training.alias_moves.champions``.
+        One that is not in the registry any more, or was set aside in the stream, is passed over.
 
         Raises:
-            AliasError: none is known, it is not in the registry, or that does not answer.
+            AliasError: none is known that could score, or the registry does not answer.
         """
         stack = champions(self._known_moves())
         if len(stack) < 2:
@@ -114,11 +129,24 @@ class Aliases:
                 f"{len(self._known_moves())} moves of {self._registry.alias}, and none that could "
                 "be taken back"
             )
-        previous = stack[-2]
-        self.tags(previous)
-        move = self._record(stack[-1], previous, ROLLBACK, who, why)
-        self._set(previous)
-        return move
+        self._aliases()  # a registry that is away has every version, and tells of none
+        unfit: list[str] = []
+        for previous in reversed(stack[:-1]):
+            reason = self._unfit(previous)
+            if reason is None:
+                move = self._record(stack[-1], previous, ROLLBACK, who, "; ".join([why, *unfit]))
+                self._set(previous)
+                return move
+            unfit.append(f"v{previous} was passed over: {reason}")
+        raise AliasError("no earlier champion can score; " + "; ".join(unfit))
+
+    def _unfit(self, version: str) -> str | None:
+        """Why a version cannot be champion again, if so."""
+        try:
+            tags = self.tags(version)
+        except AliasError:
+            return "it is not in the registry"
+        return f"it was set aside, {tags[SET_ASIDE]}" if SET_ASIDE in tags else None
 
     def _known_moves(self) -> list[AliasMove]:
         return self.moves.of(self._registry.model_name, self._registry.alias)

@@ -69,11 +69,18 @@ def assess(
 
 
 def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases, who: str) -> int:
-    champion = aliases.champion()
+    champion = aliases.champion_if_any() if arguments.force else aliases.champion()
     challenger = arguments.challenger_version or aliases.challenger()
     if challenger == champion:
         raise AliasError(f"v{challenger} is the champion already")
-    assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
+    if champion is None:
+        return _force(settings, arguments, aliases, who, None, "there is no champion")
+    try:
+        assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
+    except (ModelRefused, VersionNotFound) as error:
+        if not arguments.force:
+            raise
+        return _force(settings, arguments, aliases, who, champion, str(error))
     moves = assessment.holds or arguments.force
     kind = PROMOTION if assessment.holds else FORCED
     why = arguments.why or (_reason(assessment) if moves else "no reason given")
@@ -90,6 +97,24 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
         move = aliases.promote(challenger, champion, kind, who, why, run_id)
         print(f"{move.kind}: {settings.registry.alias} moved {_from_to(move)}")
     return 0 if moves else 1
+
+
+def _force(
+    settings: Settings,
+    arguments: argparse.Namespace,
+    aliases: Aliases,
+    who: str,
+    champion: str | None,
+    trouble: str,
+) -> int:
+    """Move the alias though the two cannot be compared: the champion may be broken, or gone."""
+    challenger = arguments.challenger_version or aliases.challenger()
+    find_contender(aliases.client, challenger, settings)  # it can be had, and judges an example
+    why = f"{arguments.why or 'no reason given'}; not compared: {trouble}"
+    move = aliases.promote(challenger, champion, FORCED, who, why, None)
+    print(f"not compared: {trouble}")
+    print(f"{move.kind}: {settings.registry.alias} moved {_from_to(move)}")
+    return 0
 
 
 def _from_to(move: AliasMove) -> str:

@@ -1,6 +1,7 @@
 """What a training run leaves in MLflow: the run, the registered version, the alias."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
@@ -51,8 +52,9 @@ def open_experiment(settings: RegistrySettings) -> str:
 def register(
     trained: TrainedModel, payments: pd.DataFrame, fingerprint: str, settings: RegistrySettings
 ) -> str:
-    """Log the run and register its model; the first version becomes champion, a later one
-    challenger. A run that ``mlflow run`` has opened in this registry's experiment is used.
+    """Log the run and register its model; the only version becomes champion, any other one
+    challenger, also where the champion is gone. A run that ``mlflow run`` has opened in this
+    registry's experiment is used.
 
     Args:
         payments: the first of them are the model's input example.
@@ -61,14 +63,18 @@ def register(
         The version.
     """
     experiment_id = open_experiment(settings)
-    with mlflow.start_run(run_id=opened_run(experiment_id)):
-        mlflow.log_params(trained.parameters | {"data_fingerprint": fingerprint})
+    with mlflow.start_run(run_id=opened_run(experiment_id)) as run:
+        given = run.data.params
+        mlflow.log_params(
+            logged_beside(given, trained.parameters | {"data_fingerprint": fingerprint})
+        )
         mlflow.log_metrics({k: v for k, v in trained.metrics.items() if v is not None})
         mlflow.log_input(_described_data(trained, fingerprint), context="training")
         _log_plots(trained)
         version = _log_model(trained, payments, fingerprint, settings)
     client = MlflowClient()
-    alias = settings.challenger_alias if has_alias(client, settings) else settings.alias
+    is_first = not has_alias(client, settings) and is_only_version(client, settings)
+    alias = settings.alias if is_first else settings.challenger_alias
     client.set_registered_model_alias(settings.model_name, alias, version)
     return version
 
@@ -79,6 +85,21 @@ def has_alias(client: MlflowClient, settings: RegistrySettings) -> bool:
         return settings.alias in client.get_registered_model(settings.model_name).aliases
     except MlflowException:
         return False
+
+
+def is_only_version(client: MlflowClient, settings: RegistrySettings) -> bool:
+    """Whether the settings' model has one version."""
+    return len(client.search_model_versions(f"name='{settings.model_name}'", max_results=2)) == 1
+
+
+def logged_beside(given: Mapping[str, str], parameters: Mapping[str, object]) -> dict[str, object]:
+    """``parameters`` as they can be logged to a run that ``mlflow run`` was ``given`` some of: they
+    never change there, so that what became of one is logged as ``resolved_…``.
+    """
+    return {
+        name if given.get(name, str(value)) == str(value) else f"resolved_{name}": value
+        for name, value in parameters.items()
+    }
 
 
 def opened_run(experiment_id: str) -> str | None:
