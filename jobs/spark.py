@@ -21,8 +21,6 @@ def spark_session(name: str) -> SparkSession:
         # What boto3 and delta-rs heed, and S3A does not: another S3 than Amazon's.
         builder = builder.config("spark.hadoop.fs.s3a.endpoint", endpoint)
         builder = builder.config("spark.hadoop.fs.s3a.path.style.access", "true")
-        # Some of them send the answer "go on" twice, and S3A takes the second for the last one.
-        builder = builder.config("spark.hadoop.fs.s3a.connection.expect.continue", "false")
     spark = builder.getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     if "DeltaSparkSessionExtension" not in (spark.conf.get("spark.sql.extensions", "") or ""):

@@ -12,6 +12,7 @@ import threading
 
 import boto3
 from moto.server import ThreadedMotoServer
+from werkzeug.serving import WSGIRequestHandler
 
 
 def environment_of(port: int) -> dict[str, str]:
@@ -35,6 +36,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    # "100 Continue" is werkzeug's to say; said twice, the AWS SDK takes the second for the answer.
+    WSGIRequestHandler.handle_expect_100 = lambda self: True
     server = ThreadedMotoServer("127.0.0.1", arguments.port, verbose=False)
     server.start()
     client = boto3.client(
