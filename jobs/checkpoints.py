@@ -10,16 +10,23 @@ from urllib.parse import unquote
 
 @dataclass(frozen=True)
 class DeltaPosition:
-    """``version``: the first commit of a Delta table that a stream has not read to its end; with
-    ``is_snapshot`` it is still reading the table as it stood at ``version``.
+    """How far a stream has read a Delta table.
+
+    Attributes:
+        version: the first commit that it has not read to its end.
+        asks_from: the first commit that its next start asks the log for: Spark lists the last
+            micro-batch once more, though it is done. None: all of them, as that micro-batch began
+            with the table as it stood.
+        is_snapshot: whether it is still reading the table as it stood at ``version``.
     """
 
     version: int
+    asks_from: int | None
     is_snapshot: bool
 
 
 def delta_position(checkpoint: str | Path) -> DeltaPosition | None:
-    """Where the query of ``checkpoint`` goes on to read its Delta table; None where it never began.
+    """Where the query of ``checkpoint`` stands in its Delta table; None where it never began.
 
     A micro-batch that was planned and not committed is read again, so it does not count.
     """
@@ -28,8 +35,13 @@ def delta_position(checkpoint: str | Path) -> DeltaPosition | None:
     if batch is None:
         return None
     offset = offset_of(checkpoint, batch)
-    is_snapshot = committed is None or bool(offset["isStartingVersion"])
-    return DeltaPosition(int(offset["reservoirVersion"]), is_snapshot)
+    before = offset_of(checkpoint, batch - 1) if batch else None
+    is_known = before is not None and not before["isStartingVersion"]
+    return DeltaPosition(
+        version=int(offset["reservoirVersion"]),
+        asks_from=int(before["reservoirVersion"]) if before and is_known else None,
+        is_snapshot=committed is None or bool(offset["isStartingVersion"]),
+    )
 
 
 def files_in_flight(checkpoint: str | Path) -> set[str] | None:

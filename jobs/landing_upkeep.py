@@ -11,7 +11,7 @@ import pyarrow as pa
 from conf.sections import MaintainSettings
 from conf.settings import Settings
 from jobs.checkpoints import files_in_flight
-from jobs.envelopes import ENVELOPES, FILES, FOREIGN_SOURCE, MOMENT, open_files
+from jobs.envelopes import ENVELOPES, FILES, MOMENT, open_files
 from jobs.landed_rows import LandedRows
 from jobs.task_output import addresses_of
 
@@ -71,23 +71,19 @@ def old_files(folder: Path, cutoff: datetime) -> list[Path]:
 
 
 def written_files(files: Sequence[Path], rows: LandedRows, now: datetime) -> set[Path]:
-    """Those of ``files`` whose every line is an envelope that the tables account for."""
+    """Those of ``files`` whose every line the tables account for. One that ingest did not land has
+    no time of receipt to look it up by, and counts as missing.
+    """
     opened = {file: _envelopes(file, now) for file in files}
-    ours = {file: found for file, found in opened.items() if not _has_foreign(found)}
-    envelopes = pa.concat_tables([ENVELOPES.empty_table(), *ours.values()])
+    envelopes = pa.concat_tables([ENVELOPES.empty_table(), *opened.values()])
     missing = set(addresses_of(rows.unaccounted(envelopes)))
-    return {file for file, found in ours.items() if missing.isdisjoint(addresses_of(found))}
+    return {file for file, found in opened.items() if missing.isdisjoint(addresses_of(found))}
 
 
 def _envelopes(file: Path, now: datetime) -> pa.Table:
     columns = {"path": [str(file)], "content": [file.read_bytes()], "read_at": [now]}
     types = {"path": pa.string(), "content": pa.binary(), "read_at": MOMENT}
     return open_files(pa.table(columns, pa.schema([(name, types[name]) for name in FILES])))
-
-
-def _has_foreign(envelopes: pa.Table) -> bool:
-    sources = envelopes["source"].unique().to_pylist()
-    return any(source.startswith(FOREIGN_SOURCE) for source in sources)
 
 
 def remove_landed(file: Path, settings: MaintainSettings) -> None:

@@ -1,7 +1,8 @@
 """The upkeep of a Delta table: small files put together, dead ones removed, the log shortened."""
 
+import json
 import logging
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -55,10 +56,10 @@ class TableUpkeep:
             except CommitFailedError as error:
                 told = str(error).splitlines()[0]
                 log.info("%s: others changed it, left to the next run: %s", self._name, told)
-        if self._is_safe(now, self._settings.vacuum_hours, "no file is removed"):
+        moment = now.timestamp()
+        if self._are_files_read(moment - self._settings.vacuum_hours * 3600):
             self._vacuum()
-        if self._is_safe(now, self._settings.log_hours, "the log is not shortened"):
-            self._shorten_log(now)
+            self._shorten_log(moment - self._settings.log_hours * 3600)
 
     def _set_properties(self) -> None:
         table = DeltaTable(self._path)
@@ -84,20 +85,20 @@ class TableUpkeep:
         if removed:
             log.info("%s: %d files removed that no commit names", self._name, len(removed))
 
-    def _shorten_log(self, now: datetime) -> None:
+    def _shorten_log(self, cutoff: float) -> None:
         """Remove commits that lie behind a checkpoint; then make one for the next run: whoever
         opens the table right now may still read what lies before it.
         """
         table = DeltaTable(self._path)
         before = self._commits()
-        table.cleanup_metadata()
+        if self._is_log_read(cutoff):
+            table.cleanup_metadata()
         left = self._commits()
         if len(left) < len(before):
             log.info(
                 "%s: %d commits removed from the log, %d are left",
                 self._name, len(before) - len(left), len(left),
             )  # fmt: skip
-        cutoff = (now - timedelta(hours=self._settings.log_hours)).timestamp()
         if any(moment < cutoff for version, moment in left.items() if version < table.version()):
             table.create_checkpoint()
 
@@ -109,17 +110,37 @@ class TableUpkeep:
             if len(path.stem) == _COMMIT_NAME_LENGTH and path.stem.isdigit()
         }
 
-    def _is_safe(self, now: datetime, hours: float, refused: str) -> bool:
-        """Whether the stream has read all that was committed more than ``hours`` ago."""
+    def _are_files_read(self, cutoff: float) -> bool:
+        """Whether the stream needs no file that may have been replaced before ``cutoff``."""
         if self._reader is None:
             return True
-        unread = self._commits().get(self._reader.version)
-        is_read = unread is None or unread >= (now - timedelta(hours=hours)).timestamp()
+        commits = self._commits()
+        unread = sorted(version for version in commits if version >= self._reader.version)
+        first = next((version for version in unread if self._brings_rows(version)), None)
+        is_read = first is None or commits[first] >= cutoff
         if is_read and not self._reader.is_snapshot:
             return True
         log.warning(
-            "%s: %s: the alert job has not read all that was committed from version %d on; start "
-            "it, or remove its checkpoint if it is not used any more",
-            self._name, refused, self._reader.version,
+            "%s: nothing is removed: the alert job has not read all that was committed from "
+            "version %d on; start it, or remove its checkpoint if it is not used any more",
+            self._name, self._reader.version,
         )  # fmt: skip
         return False
+
+    def _is_log_read(self, cutoff: float) -> bool:
+        """Whether the stream's next start asks for no commit that lies behind the last checkpoint
+        and is older than ``cutoff``, whether the commit brought rows or not.
+        """
+        if self._reader is None:
+            return True
+        if self._reader.asks_from is None:
+            return False
+        last = Path(self._path, "_delta_log", "_last_checkpoint")
+        checkpoint = int(json.loads(last.read_text())["version"]) if last.exists() else 0
+        is_young = self._commits().get(self._reader.asks_from, cutoff) >= cutoff
+        return checkpoint <= self._reader.asks_from or is_young
+
+    def _brings_rows(self, version: int) -> bool:
+        lines = Path(self._path, "_delta_log", f"{version:0{_COMMIT_NAME_LENGTH}d}.json")
+        actions = [json.loads(line) for line in lines.read_text().splitlines()]
+        return any(action.get("add", {}).get("dataChange") for action in actions)

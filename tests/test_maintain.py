@@ -19,9 +19,8 @@ from jobs.maintain import maintain
 from jobs.table_log import TableLog
 from jobs.table_upkeep import TableUpkeep
 from jobs.tables import ensure_table
+from tests.upkeep import LONG_AGO, age, commits_of, keep_up
 from tests.written_rows import scored_rows, write_file
-
-LONG_AGO = datetime.now(UTC).timestamp() - 40 * 86_400
 
 
 class Table:
@@ -39,27 +38,26 @@ class Table:
         return self.log.append([file], "query", number)
 
     def age(self):
-        """All that lies in the table's folder was written long ago."""
-        for path in Path(self.path).rglob("*"):
-            os.utime(path, (LONG_AGO, LONG_AGO))
+        age(self.path)
 
     def maintain(self, **changes):
         upkeep = self.settings.maintain.model_copy(update=changes)
         assert maintain(self.settings.model_copy(update={"maintain": upkeep}), datetime.now(UTC))
 
-    def alert_has_read(self, version, is_snapshot=False, is_committed=True):
+    def alert_has_read(self, version, before=None, is_snapshot=False, is_committed=True):
+        """The checkpoint of the alert job; ``before``: where its last micro-batch began."""
         root = Path(self.settings.warehouse.checkpoint("alert"))
         for name in ("offsets", "commits"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        offset = {"reservoirVersion": version, "index": -1, "isStartingVersion": is_snapshot}
-        (root / "offsets" / "3").write_text(f"v1\n{{}}\n{json.dumps(offset)}")
+        for batch, at in ((2, version if before is None else before), (3, version)):
+            offset = {"reservoirVersion": at, "index": -1, "isStartingVersion": is_snapshot}
+            (root / "offsets" / str(batch)).write_text(f"v1\n{{}}\n{json.dumps(offset)}")
         if is_committed:
             (root / "commits" / "3").write_text("v1\n{}")
 
     @property
     def commits(self):
-        names = [path.stem for path in Path(self.path, "_delta_log").glob("*.json")]
-        return sorted(int(name) for name in names if name.isdigit())
+        return commits_of(self.settings, "transactions")
 
     @property
     def data_files(self):
@@ -147,14 +145,6 @@ def test_replaced_files_go_once_the_time_is_over(table, monkeypatch):
     assert table.positions == list(range(10))
 
 
-def shorten(table):
-    """Two runs: the first one makes the checkpoint that the second one can rest on."""
-    table.age()
-    table.maintain()
-    table.age()
-    table.maintain()
-
-
 def test_the_log_is_shortened_behind_a_checkpoint_of_an_earlier_run(table, caplog):
     caplog.set_level(logging.INFO, "jobs.maintain")
     table.age()
@@ -165,6 +155,16 @@ def test_the_log_is_shortened_behind_a_checkpoint_of_an_earlier_run(table, caplo
     assert table.commits == [12]
     assert "transactions: 12 commits removed from the log, 1 are left" in caplog.messages
     assert table.positions == list(range(10))
+
+
+def test_a_table_that_nobody_writes_gets_no_checkpoint_at_each_run(table):
+    keep_up(table.settings)
+    checkpoint = max(Path(table.path, "_delta_log").glob("*.checkpoint.parquet"))
+    keep_up(table.settings, times=1)
+    assert (
+        not list(Path(table.path, "_delta_log").glob("*.checkpoint.parquet"))
+        or checkpoint.stat().st_mtime == LONG_AGO
+    )
 
 
 def test_young_commits_stay(table):
@@ -184,7 +184,7 @@ def test_the_log_is_not_shortened_by_a_commit(table):
 
 def test_what_was_committed_is_known_when_the_log_is_gone(table):
     """A process that stood still meanwhile, and one that starts anew, write nothing twice."""
-    shorten(table)
+    keep_up(table.settings)
     assert 10 not in table.commits
     for log in (table.log, TableLog(table.path)):
         assert log.holds("query", 9)
@@ -195,20 +195,38 @@ def test_what_was_committed_is_known_when_the_log_is_gone(table):
 
 
 @pytest.mark.parametrize(
-    ("unread", "is_kept"), [({"version": 10}, True), ({"version": 99}, False),
-                            ({"version": 99, "is_snapshot": True}, True),
-                            ({"version": 99, "is_committed": False}, True)],
-)  # fmt: skip
+    ("unread", "is_kept"),
+    [
+        ({"version": 10}, True),
+        ({"version": 99}, False),
+        ({"version": 99, "is_snapshot": True}, True),
+        ({"version": 99, "is_committed": False}, True),
+    ],
+)
 def test_nothing_goes_that_the_alert_job_has_not_read(table, caplog, unread, is_kept):
     table.alert_has_read(**unread)
     dead = write_file(table.path, scored_rows(98))
-    shorten(table)
-    assert (len(table.commits) > 1) == is_kept
+    keep_up(table.settings)
+    assert (table.commits[0] == 0) == is_kept
     assert (dead.name in table.data_files) == is_kept
     told = [line for line in caplog.messages if "the alert job has not read" in line]
-    assert len(told) == 4 * is_kept
+    assert len(told) == 2 * is_kept
     if is_kept:
         assert "start it, or remove its checkpoint" in told[0]
+
+
+def test_commits_that_bring_no_rows_keep_the_log_and_nothing_else(table, caplog):
+    """The stream goes on with the first of them, whenever the next rows come."""
+    table.alert_has_read(11)
+    dead = write_file(table.path, scored_rows(98))
+    keep_up(table.settings)
+    assert 11 in table.commits
+    assert dead.name not in table.data_files
+    assert not caplog.messages
+    table.append(10)
+    table.alert_has_read(max(table.commits) + 1)
+    keep_up(table.settings)
+    assert 11 not in table.commits
 
 
 def test_what_the_alert_job_has_not_read_yet_and_is_young_does_no_harm(table, caplog):
@@ -219,6 +237,20 @@ def test_what_the_alert_job_has_not_read_yet_and_is_young_does_no_harm(table, ca
     table.maintain()
     assert dead.name not in table.data_files
     assert not [line for line in caplog.messages if "alert job" in line]
+
+
+def test_the_log_keeps_what_the_alert_job_lists_once_more_when_it_starts(table):
+    table.alert_has_read(99, before=10)
+    dead = write_file(table.path, scored_rows(98))
+    keep_up(table.settings)
+    assert 10 in table.commits
+    assert dead.name not in table.data_files
+    root = Path(table.settings.warehouse.checkpoint("alert"))
+    for kind in ("offsets", "commits"):  # its first micro-batch, from the table as it stood
+        (root / kind / "3").rename(root / kind / "0")
+    (root / "offsets" / "2").unlink()
+    keep_up(table.settings)
+    assert table.commits[0] == 0
 
 
 def test_where_the_alert_job_never_ran_there_is_nothing_to_wait_for(settings):
@@ -242,7 +274,7 @@ def test_a_conflict_is_tried_again_then_left_to_the_next_run(table, monkeypatch,
         raise CommitFailedError("another changed it\nat length")
 
     monkeypatch.setattr(TableUpkeep, "_compact", conflict)
-    shorten(table)
+    keep_up(table.settings)
     assert len(tries) == 6
     assert (
         "transactions: others changed it, left to the next run: another changed it"
@@ -306,6 +338,7 @@ def test_one_table_that_fails_does_not_keep_the_others(table, monkeypatch, caplo
 
 
 def test_the_command_runs_once_and_not_twice_at_once(table, monkeypatch, capsys):
+    monkeypatch.setattr(job, "log_to_stderr", lambda: None)
     monkeypatch.setattr(sys, "argv", ["maintain", "--config", "conf/local.toml"])
     assert job.main() == 0
     assert len(table.live_files) == 1
@@ -316,6 +349,7 @@ def test_the_command_runs_once_and_not_twice_at_once(table, monkeypatch, capsys)
 
 
 def test_the_command_says_that_it_needs_local_folders(environment, monkeypatch, capsys):
+    monkeypatch.setattr(job, "log_to_stderr", lambda: None)
     monkeypatch.setenv("FRAUD_WAREHOUSE__PATH", "s3a://bucket/warehouse")
     monkeypatch.setattr(sys, "argv", ["maintain", "--config", "conf/local.toml"])
     with pytest.raises(SystemExit):
