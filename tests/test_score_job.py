@@ -187,7 +187,7 @@ def test_a_new_checkpoint_remembers_payments_whose_files_were_archived(score, ta
     assert score() == 0
     assert ids(table("transactions")) == [1, 2, 3, 4]
     last = table("transactions")[-1]["features"]
-    assert last["payments_by_card_24h"] == 3
+    assert last["payment_count_by_card_24h"] == 3
     arrivals = read_arrivals(settings.landing.path, settings.score, settings.maintain.archive)
     assert arrivals["position"].tolist() == [0, 1, 10, 11, 20, 21]
 
