@@ -51,7 +51,7 @@ VERDICTS = 20
 """Payments that get a verdict each time."""
 CATCH_UP_SECONDS = 120
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 150)
 
 
 @dataclass(frozen=True)
