@@ -99,7 +99,7 @@ class TableUpkeep:
                 "%s: %d commits removed from the log, %d are left",
                 self._name, len(before) - len(left), len(left),
             )  # fmt: skip
-        if any(moment < cutoff for version, moment in left.items() if version < table.version()):
+        if any(moment < cutoff for moment in left.values()):
             table.create_checkpoint()
 
     def _commits(self) -> dict[int, float]:

@@ -22,12 +22,17 @@ def verdict_of(column, values, warm_minutes=15):
         (1000 - 150 * MINUTES / 60, "falls"),
         (1000 + 200 * (MINUTES % 6), "flat"),  # a saw, which maintain makes
         (np.where(MINUTES == 59.5, 1e6, 1000), "flat"),  # one outlier
-        (np.where(MINUTES < 15, 10 * MINUTES, 1000), "flat"),  # the warm-up does not count
         (30 * MINUTES, "rises"),
     ],
 )
 def test_a_curve_is_judged_by_its_slope_after_the_warm_up(values, verdict):
     assert verdict_of("score_jvm_mb", values) == verdict
+
+
+def test_the_warm_up_does_not_count():
+    values = np.where(MINUTES < 40, 25 * MINUTES, 1000)
+    assert verdict_of("score_jvm_mb", values, warm_minutes=40) == "flat"
+    assert verdict_of("score_jvm_mb", values, warm_minutes=0) == "rises"
 
 
 def test_what_grows_by_design_says_why():
