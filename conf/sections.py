@@ -224,6 +224,35 @@ class MonitorSettings(_Section):
     max_rejected_share: Probability = Field(0.05, description="of what was received, last 24 h")
 
 
+class MaintainSettings(_Section):
+    """What ``jobs.maintain`` puts together, and how long it keeps what nobody needs any more."""
+
+    target_file_mb: float = Field(
+        64.0,
+        gt=0,
+        description="smaller data files are put together, up to this size; a verdict rewrites the "
+        "whole file that its payment is in",
+    )
+    vacuum_hours: float = Field(
+        168.0,
+        ge=1 / 60,
+        description="files that no commit names, or none any more, are removed after so long: "
+        "longer than a micro-batch lasts, and than any reader needs for one version",
+    )
+    log_hours: float = Field(
+        24.0,
+        ge=1 / 60,
+        description="commits stay in a table's log so long; back in time goes no further",
+    )
+    landing: Literal["archive", "delete", "keep"] = Field(
+        "archive", description="what becomes of landed files whose payloads stand in the tables"
+    )
+    landing_days: float = Field(7.0, gt=0, description="so long after they landed")
+    archive: Path = Field(
+        Path("var/landing-archive"), description="folder that landed files are moved to, by day"
+    )
+
+
 class DemoSettings(_Section):
     """``make demo``."""
 

@@ -29,6 +29,7 @@ from conf.sections import (
     LabelSettings,
     LandingSettings,
     LoopSettings,
+    MaintainSettings,
     MonitorSettings,
     PromoteSettings,
     RegistrySettings,
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     promote: PromoteSettings = PromoteSettings()
     monitor: MonitorSettings = MonitorSettings()
+    maintain: MaintainSettings = MaintainSettings()
     demo: DemoSettings = DemoSettings()
     loop: LoopSettings = LoopSettings()
 

@@ -7,14 +7,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from conf.sections import WarehouseSettings
+from jobs.commits import committed
 from jobs.data_files import fitted, read_file
 from jobs.tables import arrow_schema, ensure_table
 
-ATTEMPTS = 10
 _SOURCE_COLUMNS = {"label": "label", "source": "label_source", "recorded_at": "labelled_at"}
 """What a MERGE fills in: columns of `labels` and of `transactions`."""
 
@@ -50,15 +48,7 @@ class LabelMerge:
         open_ = {name for name, moment in recorded.items() if self._filled.get(name) != moment}
         if not open_:
             return 0
-        for attempt in Retrying(
-            retry=retry_if_exception_type(CommitFailedError),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random(0, 0.5),
-            reraise=True,
-        ):
-            with attempt:
-                return self._apply(standing, open_)
-        raise AssertionError("unreachable")
+        return committed(lambda: self._apply(standing, open_))
 
     def _apply(self, standing: pd.DataFrame, open_: set[str]) -> int:
         table = DeltaTable(self._path)

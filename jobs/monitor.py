@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from jobs.breaches import Breach, accuracy_breaches, by_version, drift_breaches,
 from jobs.day_measures import DAY, VERSION
 from jobs.drift import Drift
 from jobs.drift_report import drift_page
+from jobs.every import add_every, watch
 from jobs.metrics_table import append_changed, latest_metrics
 from jobs.model_registry import RegistryError
 from jobs.monitor_days import BEGINNING, DayMeasurer
@@ -35,8 +35,6 @@ from jobs.tables import ensure_table
 from jobs.version_facts import KnownFacts
 
 log = logging.getLogger("jobs.monitor")
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -169,38 +167,10 @@ def _page_name(version: Version) -> str:
     return re.sub(r"[^\w.-]", "_", f"drift-{version[0]}-v{version[1]}.html")
 
 
-def seconds_of(text: str) -> float:
-    """Seconds of ``30s``, ``10m``, ``1h`` or ``1d``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none of these, or not above 0.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not seconds:
-        raise argparse.ArgumentTypeError(f"expected a time such as 30s, 10m or 1h, found {text!r}")
-    return seconds
-
-
-def watch(one_look: Callable[[], object], every_seconds: float, ended: threading.Event) -> None:
-    """Look until ``ended`` is set; a look that fails is logged, and the next one tries again."""
-    while not ended.is_set():
-        try:
-            one_look()
-        except Exception:
-            log.exception("this look failed; the next one is in %g s", every_seconds)
-        ended.wait(every_seconds)
-
-
 def main() -> int:
     """Parse arguments, look once or again and again."""
     parser = argparse.ArgumentParser(description="Measure what the models do.")
-    parser.add_argument(
-        "--every",
-        type=seconds_of,
-        metavar="TIME",
-        help="look again after 30s, 10m, 1h, until ended",
-    )
+    add_every(parser)
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
     ended, facts, console = stop_on_signals(), KnownFacts(settings.registry), Console()

@@ -63,7 +63,7 @@ def replay(settings: Settings, judge_of: JudgeOf, history: pd.DataFrame | None =
             "the settings have no landing folder: the replay reads raw payments from files, "
             "not from a Kafka topic"
         )
-    arrivals = read_arrivals(settings.landing.path, settings.score)
+    arrivals = read_arrivals(settings.landing.path, settings.score, settings.maintain.archive)
     if history is not None:
         history = history.assign(ingested_at=found["scored_at"].min())
         written = written_before(settings.warehouse.checkpoint("score"))
