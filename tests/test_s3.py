@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -97,9 +98,8 @@ def test_payments_are_scored_mailed_and_labelled_on_s3(system: System, tmp_path:
     assert "another score job works on s3a://fraud-detector/warehouse" in refused
     verdict = ("--trans-num", f"{2:032x}", "--fraud", "yes", "--source", "holder")
     system.run(sys.executable, "-m", "jobs.label", *CONFIG, *verdict)
-    score.terminate()
-    score.communicate()
-    assert score.returncode == 0
+    os.killpg(score.pid, signal.SIGINT)
+    score.wait()
     assert numbers() == [1, 2, 4]
     assert table("rejected")["reason"].str.contains("amt").all()
 
