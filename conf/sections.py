@@ -4,7 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -46,7 +46,9 @@ class LandingSettings(_Section):
 
 
 class KafkaSettings(_Section):
-    """Kafka in the place of the landing folder, and a topic of hits."""
+    """Kafka in the place of the landing folder, and a topic of hits. ``FRAUD_KAFKA__PASSWORD``
+    belongs into the environment, never into a file.
+    """
 
     bootstrap_servers: str = Field(
         pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="host:port, comma-separated"
@@ -55,6 +57,31 @@ class KafkaSettings(_Section):
     alerts_topic: Topic = Field("fraud-alerts", description="the score job writes its hits")
     max_offsets_per_batch: int = Field(50_000, ge=1, description="messages in one micro-batch")
     timeout_seconds: Seconds = Field(30.0, description="until brokers must have acknowledged")
+    min_partitions: int | None = Field(
+        None, ge=1, description="tasks that read, at least; more than there are partitions cut them"
+    )
+    skip_lost: bool = Field(
+        False, description="a new checkpoint passes over messages that the topic dropped unread"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = Field(None, pattern=r'^[^"\\\s]+$', description="SASL")
+    password: SecretStr | None = None
+    ca_file: Path | None = Field(
+        None, description="PEM file of who signs the brokers' certificates; None: the system's own"
+    )
+
+    @model_validator(mode="after")
+    def _login_fits(self) -> "KafkaSettings":
+        is_sasl = self.security_protocol.startswith("SASL")
+        if {self.username is None, self.password is None} != {not is_sasl}:
+            raise ValueError(
+                "username and FRAUD_KAFKA__PASSWORD go with a SASL_… security_protocol, and it "
+                "with both"
+            )
+        if self.ca_file and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ca_file is of use with SSL or SASL_SSL only")
+        return self
 
 
 class WarehouseSettings(_Section):

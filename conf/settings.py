@@ -44,7 +44,7 @@ class SettingsError(Exception):
     """The settings do not hold; the message lists every problem."""
 
 
-SECRETS = (("smtp", "password"),)
+SECRETS = (("smtp", "password"), ("kafka", "password"))
 
 
 class _Environment(EnvSettingsSource):

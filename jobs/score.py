@@ -159,10 +159,18 @@ def run_score(
         query = stream(resume).trigger(**trigger).start()
         status = run_until_stopped(query, ended, enough=write.has_written)
         if status or ended.is_set() or not write.has_written.is_set():
-            return status
+            return _explained(spark, settings, resume, status)
         # Spark would read the initial state again for every micro-batch of the query.
         resume = resume.after_first_batch()
-    return run_until_stopped(stream(resume).trigger(**trigger).start(), ended)
+    status = run_until_stopped(stream(resume).trigger(**trigger).start(), ended)
+    return _explained(spark, settings, resume, status)
+
+
+def _explained(spark: SparkSession, settings: Settings, resume: Resume, status: int) -> int:
+    """``status``; where the query failed for messages that are gone, the log says which."""
+    if status and settings.kafka is not None:
+        payment_source(spark, settings, resume.written)  # which ends the process if so
+    return status
 
 
 if __name__ == "__main__":
