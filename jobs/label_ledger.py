@@ -1,7 +1,7 @@
 """The table `labels`: every verdict that ever came, and which of them stand at a time."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -13,6 +13,8 @@ from conf.sections import WarehouseSettings
 from jobs.data_files import fitted
 from jobs.envelopes import MOMENT
 from jobs.tables import arrow_schema, ensure_table
+
+_TICK = timedelta(microseconds=1)
 
 SAID = ("label", "source", "analyst", "note")
 """What makes a verdict another one than that before it; and `verified_at`, where it is told."""
@@ -39,10 +41,10 @@ class LabelLedger:
             commit_properties=CommitProperties(app_transactions=[Transaction(file, 0)]),
         )
 
-    def last_recorded(self) -> datetime | None:
-        """The latest `recorded_at`; None where the ledger is empty."""
+    def next_recorded(self, now: datetime) -> datetime:
+        """The `recorded_at` of verdicts taken at ``now``: later than all that are there."""
         latest: datetime | None = pc.max(self._rows()["recorded_at"]).as_py()
-        return latest
+        return now if latest is None else max(now, latest + _TICK)
 
     def standing(self, as_of: datetime | None = None) -> pd.DataFrame:
         """``standing_verdicts`` of what the table holds now."""
