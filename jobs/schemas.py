@@ -62,11 +62,13 @@ DUPLICATES = StructType(
     [
         field
         for field in TRANSACTIONS
-        if field.name in (*PAYMENT_COLUMNS.names, "source", "position", "event_time", "ingested_at")
+        if field.name
+        in (*PAYMENT_COLUMNS.names, "source", "position", "event_time", "ingested_at", "scored_at")
     ]
 )
 """One row a payment that was not scored because another card used its `trans_num` before: its own
-card remembers it all the same, also with a new checkpoint."""
+card remembers it all the same, also with a new checkpoint. `scored_at` is when the micro-batch was
+that set it apart; NULL in rows from before there was the column."""
 
 ALERTS = StructType(
     [
