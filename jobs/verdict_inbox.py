@@ -77,11 +77,13 @@ class VerdictInbox:
             return "was taken before"
         now = self._clock()
         read = read_verdicts(path, now)
-        new = new_verdicts(read, self._ledger.standing())
-        recorded_at = self._ledger.next_recorded(now)
+        arrival, recorded_at = self._ledger.next_take(now)
+        standing = self._ledger.standing()
+        # One of a clock that was ahead is not known to training, and is recorded if it comes again.
+        new = new_verdicts(read, standing[standing["recorded_at"] < recorded_at])
         rows = [
             verdict | {
-                "recorded_at": recorded_at, "file": name,
+                "recorded_at": recorded_at, "arrival": arrival, "file": name,
                 "verified_at": verdict["verified_at"] or recorded_at,
             }
             for verdict in new

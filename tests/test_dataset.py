@@ -114,6 +114,24 @@ def test_the_last_verdict_until_then_counts(settings, fill):
     assert told(build_dataset([], settings, T + timedelta(days=1)))[1] == (1, 1, "verified")
 
 
+def test_verdicts_of_a_clock_that_was_ahead_are_counted(settings, fill, caplog):
+    fill("transactions", row(1), row(2))
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    fill("labels", verdict(1, True) | {"arrival": 1})
+    build_dataset([], settings, T)
+    assert not caplog.messages
+    fill("labels", verdict(2, True) | {"arrival": 0, "recorded_at": ahead})
+    fill("labels", verdict(1, False) | {"arrival": 0, "recorded_at": ahead})
+    assert list(told(build_dataset([], settings, T))) == [1]
+    assert caplog.messages[0].startswith(
+        "2 verdicts are left out: they are recorded at a time yet "
+    )
+    caplog.clear()
+    later = told(build_dataset([], settings, ahead))
+    assert later == {1: (1, 1, "verified"), 2: (1, 1, "verified")}  # what arrived last
+    assert not caplog.messages
+
+
 def test_no_transaction_stands_twice(settings, fill, tmp_path):
     """What another card did with a trans_num is past alone."""
     card = row(1)["cc_num"]

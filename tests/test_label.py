@@ -5,15 +5,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from conf.lock import Locked, locked
 from jobs import label, label_merge
 from jobs.label import LabelJob
 from jobs.label_ledger import LabelLedger
 from jobs.table_log import TableLog
-from jobs.tables import ensure_table
+from jobs.tables import arrow_schema, ensure_table
 from jobs.verdict_inbox import VerdictInbox
 from tests.conftest import payment
 from tests.written_rows import scored_rows, write_file
@@ -179,6 +180,51 @@ def test_recorded_times_grow_though_the_clock_jumps_back(bank):
     standing = LabelLedger(bank.settings.warehouse).standing()
     assert standing["label"].tolist() == [False]
     assert bank.ledger["recorded_at"].is_monotonic_increasing
+
+
+def test_a_clock_that_was_a_year_ahead_hides_no_later_verdict(bank, caplog):
+    bank.score(1, 2)
+    bank.drop("a.csv", (1, "no", "bank"), (2, "yes", "bank"))
+    bank.look()
+    bank.now += timedelta(days=365)
+    bank.drop("b.csv", (1, "yes", "bank"), (2, "no", "bank"))
+    bank.look()
+    assert not caplog.messages
+    bank.now -= timedelta(days=365)
+    bank.drop("c.csv", (1, "no", "customer"))
+    bank.look()
+    [told] = caplog.messages
+    assert told.startswith(
+        "verdicts were recorded as of 2027-03-01T00:00:02+00:00, which is yet to "
+    )
+    ledger = LabelLedger(bank.settings.warehouse)
+    assert ledger.standing()["source"].to_dict() == {
+        payment(1)["trans_num"]: "customer", payment(2)["trans_num"]: "bank"
+    }  # fmt: skip
+    assert ledger.standing(bank.now)["label"].tolist() == [True, False]  # 2 as before the jump
+    assert bank.labels == {1: (False, "customer", 3), 2: (False, "bank", 365 * 86_400 + 2)}
+    # The same again makes known what the jump hides; nothing else is recorded twice.
+    bank.drop("d.csv", (1, "no", "customer"), (2, "no", "bank"))
+    bank.look()
+    assert len(bank.ledger) == 6
+    assert ledger.standing(bank.now)["label"].tolist() == [False, False]
+    assert bank.labels == {1: (False, "customer", 3), 2: (False, "bank", 4)}
+    assert len(caplog.messages) == 1
+
+
+def test_a_ledger_without_arrivals_comes_before_all_that_is_taken(bank):
+    old = [
+        {"trans_num": payment(1)["trans_num"], "label": True, "recorded_at": NOW + days * timedelta(days=1), "line": 2}
+        for days in (9, -9)
+    ]  # fmt: skip
+    path = bank.settings.warehouse.table("labels")
+    write_deltalake(path, pa.Table.from_pylist(old, arrow_schema("labels")), mode="append")
+    bank.drop("a.csv", (1, "no", "bank"))
+    bank.look()
+    bank.drop("b.csv", (2, "no", "bank"))
+    bank.look()
+    assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False, False]
+    assert sorted(bank.ledger["arrival"].dropna()) == [0, 1]
 
 
 def test_a_malformed_file_is_refused_whole_and_the_others_are_taken(bank, caplog):

@@ -20,6 +20,7 @@ from jobs.model import ModelRefused
 from training.alias_moves import FORCED, PROMOTION, AliasMove
 from training.aliases import AliasError, Aliases
 from training.compare import compare, find_contender
+from training.dataset import NoMoment, moment_of
 from training.figures import figures_of
 from training.promotion_report import Assessment, log_page, page, rows_of, write_page
 from training.promotion_rule import clauses
@@ -43,7 +44,7 @@ def main() -> int:
             print(f"rolled back: {settings.registry.alias} moved {_from_to(move)}")
             return 0
         return _promote(settings, arguments, aliases, who)
-    except (AliasError, VersionNotFound, ModelRefused, MlflowException, OSError) as error:
+    except (AliasError, VersionNotFound, ModelRefused, MlflowException, NoMoment, OSError) as error:
         stop(str(error), status=2)
 
 
@@ -73,7 +74,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     challenger = arguments.challenger_version or aliases.challenger()
     if challenger == champion:
         raise AliasError(f"v{challenger} is the champion already")
-    assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
+    assessment = assess(settings, aliases, champion, challenger, moment_of(arguments.as_of))
     moves = assessment.holds or arguments.force
     kind = PROMOTION if assessment.holds else FORCED
     why = arguments.why or (_reason(assessment) if moves else "no reason given")
@@ -152,16 +153,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--who", help="kept with the move (default: the user's name)")
     parser.add_argument(
         "--as-of",
-        type=_moment,
-        default=datetime.now(UTC),
         help="judge with what was known then: an ISO time, UTC where it has no zone (default: now)",
     )
     return parser
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _user() -> str:
