@@ -103,6 +103,7 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
     assert (retrained.version, promoted.version) == ("2", "2")
     rows = DeltaTable(small.warehouse.table("transactions")).to_pandas()
     assert len(rows) == sum(day.payments for day in days)
+    assert rows["scored_at"].equals(rows["ingested_at"])  # simulated, too
     in_shadow = rows["ingested_at"].between(retrained.moment, promoted.moment, inclusive="left")
     assert in_shadow.sum() > 1000
     assert (rows["challenger_version"].eq("2") == in_shadow).all()

@@ -144,6 +144,17 @@ def moves_of(settings):
     return AliasMoves(settings.warehouse).of("fraud", "champion")
 
 
+def test_a_time_yet_to_come_is_warned_of_and_no_time_is_told(run, caplog):
+    run("--dry-run", "--as-of", AS_OF.isoformat())
+    assert "yet to come" not in caplog.text
+    run("--dry-run", "--as-of", "2999-01-01")
+    assert "2999-01-01 00:00:00+00:00 is yet to come: what is known by then" in caplog.text
+    status, said = run("--as-of", "soon")
+    assert status == 2
+    assert "--as-of: expected a time such as" in said
+    assert "found 'soon'" in said
+
+
 def test_a_better_challenger_becomes_champion_and_a_rollback_takes_it_back(run, client, settings):
     status, said = run("--why", "finds them all")
     assert status == 0, said

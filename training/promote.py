@@ -20,6 +20,7 @@ from jobs.model import ModelRefused
 from training.alias_moves import FORCED, PROMOTION, AliasMove
 from training.aliases import AliasError, Aliases
 from training.compare import compare, find_contender
+from training.dataset import NoMoment, moment_of
 from training.figures import figures_of
 from training.promotion_report import Assessment, log_page, page, rows_of, write_page
 from training.promotion_rule import clauses
@@ -43,7 +44,7 @@ def main() -> int:
             print(f"rolled back: {settings.registry.alias} moved {_from_to(move)}")
             return 0
         return _promote(settings, arguments, aliases, who)
-    except (AliasError, VersionNotFound, ModelRefused, MlflowException, OSError) as error:
+    except (AliasError, VersionNotFound, ModelRefused, MlflowException, NoMoment, OSError) as error:
         stop(str(error), status=2)
 
 
@@ -76,7 +77,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     if champion is None:
         return _force(settings, arguments, aliases, who, None, "there is no champion")
     try:
-        assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
+        assessment = assess(settings, aliases, champion, challenger, moment_of(arguments.as_of))
     except (ModelRefused, VersionNotFound) as error:
         if not arguments.force:
             raise
@@ -177,16 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--who", help="kept with the move (default: the user's name)")
     parser.add_argument(
         "--as-of",
-        type=_moment,
-        default=datetime.now(UTC),
         help="judge with what was known then: an ISO time, UTC where it has no zone (default: now)",
     )
     return parser
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _user() -> str:
