@@ -37,7 +37,8 @@ def accuracy_plot(
         limits: by version, the average precision below which the monitor mails.
     """
     matured = metrics[metrics["is_matured"].astype(bool)]
-    known_until, end = _at(matured["day"].max()) + 1, _at(ended)
+    start, end = _at(story.events[0].moment), _at(ended)
+    known_until = _at(matured["day"].max()) + 1 if len(matured) else start
     marked = [event for event in story.events if event.kind in _MARKS]
     figure = Figure(figsize=(11, 8), layout="constrained")
     strip, accuracy, hits, drift = figure.subplots(
@@ -59,7 +60,7 @@ def accuracy_plot(
         axes.grid(axis="y", color="0.9")
         for event in marked:
             axes.axvline(_at(event.moment), color=_GREY, linewidth=1, linestyle=_style(event))
-    strip.set_xlim(_at(story.events[0].moment), end)
+    strip.set_xlim(start, end)
     drift.xaxis.set_major_locator(dates.DayLocator(interval=7))  # type: ignore[no-untyped-call]
     drift.xaxis.set_major_formatter(dates.DateFormatter("%b %-d"))  # type: ignore[no-untyped-call]
     drift.set_xlabel(f"day of receipt, {ended:%Y} (simulated)")

@@ -9,9 +9,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -19,13 +20,27 @@ from rich.console import Console
 from conf.settings import Settings, settings_from_arguments
 from jobs.alarm import Attachment, send_alarm
 from jobs.breach_alarm import BreachAlarm
-from jobs.breaches import Breach, accuracy_breaches, by_version, drift_breaches, system_breaches
+from jobs.breaches import (
+    Judged,
+    LastDay,
+    accuracy_limits_judged,
+    by_version,
+    drift_limits_judged,
+    passed,
+    service_limits_judged,
+)
 from jobs.day_measures import DAY, VERSION
 from jobs.drift import Drift
 from jobs.drift_report import drift_page
-from jobs.metrics_table import append_changed, latest_metrics
+from jobs.metrics_table import (
+    Row,
+    append_changed,
+    frame_of,
+    latest_rows,
+    remove_yet_to_come,
+)
 from jobs.model_registry import RegistryError
-from jobs.monitor_days import BEGINNING, DayMeasurer
+from jobs.monitor_days import DayMeasurer
 from jobs.monitor_runs import Version, log_look
 from jobs.monitor_view import breaches_text, metrics_view
 from jobs.reference import SCORE
@@ -41,13 +56,20 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @dataclass(frozen=True)
 class Look:
     """What a look found: the rows of `model_metrics` that count, how many of them it wrote, the
-    breaches, and the drift reports by version.
+    limits that could be judged, the drift reports by version, and the versions (such as
+    ``fraud v3``) that the judged days were scored by.
     """
 
     metrics: pd.DataFrame
     written: int
-    breaches: list[Breach]
+    judged: list[Judged]
     pages: dict[Version, str]
+    versions: frozenset[str] = frozenset()
+
+    @property
+    def breaches(self) -> list[Judged]:
+        """The limits that are passed."""
+        return passed(self.judged)
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,7 @@ class _Window:
     payments: pd.DataFrame
     version: Version
     drift: Drift
-    is_full: bool
+    is_whole: bool
 
 
 def look(settings: Settings, now: datetime, facts: KnownFacts) -> Look:
@@ -66,19 +88,23 @@ def look(settings: Settings, now: datetime, facts: KnownFacts) -> Look:
     """
     facts.begin_look()
     table = ensure_table(settings.warehouse, "model_metrics")
+    remove_yet_to_come(table, now)
     measurer = DayMeasurer(settings, facts, now)
-    days = measurer.days(latest_metrics(table))
+    days = measurer.days(frame_of(latest_rows(table)))
     written = append_changed(table, (row for day in days for row in measurer.rows(day)))
-    metrics = latest_metrics(table)
+    rows = latest_rows(table)
+    metrics = frame_of(rows)
+    recent = _recent(metrics, settings, now)
     window = _window(measurer, settings, now)
-    breaches = _breaches(metrics, window, measurer, settings, now, facts)
+    judged = [
+        *_drift_judged(window, settings),
+        *_accuracy_judged(recent, settings, facts),
+        *service_limits_judged(_last_day(measurer, now), now, settings.monitor),
+    ]
     pages = _pages(window, settings, now, facts)
-    if not facts.is_away:
-        try:
-            log_look(written, pages, now, settings.registry)
-        except RegistryError as error:
-            facts.note_away(error)
-    return Look(metrics, len(written), breaches, pages)
+    _log(rows, pages, now, settings, facts)
+    versions = frozenset(_label((name, version)) for name, version, _ in by_version(recent))
+    return Look(metrics, len(written), judged, pages, versions)
 
 
 def look_and_mail(
@@ -96,7 +122,7 @@ def look_and_mail(
         Attachment(_page_name(version), page.encode()) for version, page in found.pages.items()
     ]
     alarm = BreachAlarm(settings.monitor.folder / "state.json", send)
-    alarm.tell(found.breaches, now, attachments)
+    alarm.tell(found.judged, now, attachments, found.versions)
     return found
 
 
@@ -114,33 +140,59 @@ def _window(measurer: DayMeasurer, settings: Settings, now: datetime) -> _Window
     drift = measurer.drift(payments, *version)
     if drift is None:
         return None
-    # A window that is not full yet has other weekdays and hours than the reference.
-    is_full = measurer.transactions.count(BEGINNING, since + DAY) > 0
-    return _Window(payments, version, drift, is_full)
+    is_whole = _longest_pause(payments["ingested_at"], since, now) <= timedelta(
+        hours=settings.monitor.max_silence_hours
+    )
+    return _Window(payments, version, drift, is_whole)
 
 
-def _breaches(
-    metrics: pd.DataFrame,
-    window: _Window | None,
-    measurer: DayMeasurer,
-    settings: Settings,
-    now: datetime,
-    facts: KnownFacts,
-) -> list[Breach]:
-    limits = settings.monitor
-    found: list[Breach] = []
-    if window and window.is_full:
-        found += drift_breaches(window.drift, _label(window.version), limits)
-    begin = now - timedelta(days=settings.label.maturity_days + limits.window_days)
-    lately = metrics["is_matured"].astype(bool) & (metrics["day"] >= begin.date())
-    for name, version, rows in by_version(metrics[lately]):
+def _longest_pause(received: "pd.Series[pd.Timestamp]", since: datetime, until: datetime) -> Any:
+    """The longest time without a payment in [since, until), as a timedelta."""
+    moments = [pd.Timestamp(since), *received.sort_values(), pd.Timestamp(until)]
+    return pd.Series(moments).diff().max()
+
+
+def _recent(metrics: pd.DataFrame, settings: Settings, now: datetime) -> pd.DataFrame:
+    """The rows of the days that accuracy is judged by, and of those that are not matured yet."""
+    days = settings.label.maturity_days + settings.monitor.window_days
+    return metrics[metrics["day"] >= (now - timedelta(days=days)).date()]
+
+
+def _drift_judged(window: _Window | None, settings: Settings) -> Iterator[Judged]:
+    # A window with a pause has other weekdays and hours than the reference.
+    if window and window.is_whole:
+        yield from drift_limits_judged(window.drift, _label(window.version), settings.monitor)
+
+
+def _accuracy_judged(
+    recent: pd.DataFrame, settings: Settings, facts: KnownFacts
+) -> Iterator[Judged]:
+    for name, version, rows in by_version(recent[recent["is_matured"].astype(bool)]):
         own = facts.of(name, version)
-        found += accuracy_breaches(rows, _label((name, version)), own, limits)
+        yield from accuracy_limits_judged(rows, _label((name, version)), own, settings.monitor)
+
+
+def _last_day(measurer: DayMeasurer, now: datetime) -> LastDay:
     scored = measurer.transactions.rows(now - DAY, now, ["ingested_at", "scored_at"])
     delays = (scored["scored_at"] - scored["ingested_at"]).dt.total_seconds()
-    p99 = float(delays.quantile(0.99)) if len(delays) else None
-    rejected = measurer.rejected.count(now - DAY, now)
-    return [*found, *system_breaches(p99, len(scored), rejected, limits)]
+    return LastDay(
+        payments=len(scored),
+        rejected=measurer.rejected.count(now - DAY, now),
+        delay_p99=float(delays.quantile(0.99)) if len(delays) else None,
+        last_payment=measurer.transactions.last(now),
+    )
+
+
+def _log(
+    rows: Sequence[Row], pages: dict[Version, str], now: datetime, settings: Settings,
+    facts: KnownFacts,
+) -> None:  # fmt: skip
+    if facts.is_away:
+        return
+    try:
+        log_look(rows, pages, now, settings.registry)
+    except RegistryError as error:
+        facts.note_away(error)
 
 
 def _pages(
