@@ -1,7 +1,8 @@
 """The plot that ``make loop-demo`` ends with: accuracy over time, and what was done about it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -70,15 +71,21 @@ def accuracy_plot(
 def _draw_versions(axes: Axes, story: Story, ended: datetime) -> None:
     """Bars of who was champion, and who challenger."""
     reigns = [*story.of("champion"), *story.of("promoted")]
-    for event, until in zip(reigns, [*(e.moment for e in reigns[1:]), ended], strict=True):
+    for event, until in _with_ends(reigns, ended):
         _draw_bar(axes, 1, event, until, 0.9)
     moves = sorted([*story.of("retrained"), *story.of("promoted")], key=lambda e: e.moment)
-    for event, until in zip(moves, [*(e.moment for e in moves[1:]), ended], strict=True):
+    for event, until in _with_ends(moves, ended):
         if event.kind == "retrained":
             _draw_bar(axes, 0, event, until, 0.5)
     axes.set(ylim=(-0.5, 2.4), yticks=(0, 1), yticklabels=("in shadow", "champion"))
     axes.tick_params(axis="both", length=0)
     axes.spines[:].set_visible(False)
+
+
+def _with_ends(events: list[Event], ended: datetime) -> Iterator[tuple[Event, datetime]]:
+    """Each event, and when the next one came."""
+    for event, following in zip_longest(events, events[1:]):
+        yield event, following.moment if following else ended
 
 
 def _draw_bar(axes: Axes, height: float, event: Event, until: datetime, alpha: float) -> None:

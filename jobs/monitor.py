@@ -9,10 +9,9 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -20,17 +19,7 @@ from rich.console import Console
 from conf.settings import Settings, settings_from_arguments
 from jobs.alarm import Attachment, send_alarm
 from jobs.breach_alarm import BreachAlarm
-from jobs.breaches import (
-    Judged,
-    LastDay,
-    accuracy_limits_judged,
-    by_version,
-    drift_limits_judged,
-    passed,
-    service_limits_judged,
-)
-from jobs.day_measures import DAY, VERSION
-from jobs.drift import Drift
+from jobs.breaches import Judged, by_version, passed
 from jobs.drift_report import drift_page
 from jobs.metrics_table import (
     Row,
@@ -41,9 +30,9 @@ from jobs.metrics_table import (
 )
 from jobs.model_registry import RegistryError
 from jobs.monitor_days import DayMeasurer
+from jobs.monitor_limits import Window, judged_limits, label_of, recent_days, window_of
 from jobs.monitor_runs import Version, log_look
 from jobs.monitor_view import breaches_text, metrics_view
-from jobs.reference import SCORE
 from jobs.run import log_to_stderr, stop_on_signals
 from jobs.tables import ensure_table
 from jobs.version_facts import KnownFacts
@@ -72,16 +61,6 @@ class Look:
         return passed(self.judged)
 
 
-@dataclass(frozen=True)
-class _Window:
-    """The payments that drift is judged by, those of other versions without score."""
-
-    payments: pd.DataFrame
-    version: Version
-    drift: Drift
-    is_whole: bool
-
-
 def look(settings: Settings, now: datetime, facts: KnownFacts) -> Look:
     """Measure once, as of ``now`` (UTC): write `model_metrics`, log to MLflow, make the reports.
     Mails nothing.
@@ -94,16 +73,12 @@ def look(settings: Settings, now: datetime, facts: KnownFacts) -> Look:
     written = append_changed(table, (row for day in days for row in measurer.rows(day)))
     rows = latest_rows(table)
     metrics = frame_of(rows)
-    recent = _recent(metrics, settings, now)
-    window = _window(measurer, settings, now)
-    judged = [
-        *_drift_judged(window, settings),
-        *_accuracy_judged(recent, settings, facts),
-        *service_limits_judged(_last_day(measurer, now), now, settings.monitor),
-    ]
+    recent = recent_days(metrics, settings, now)
+    window = window_of(measurer, settings, now)
+    judged = judged_limits(window, recent, measurer, settings, now, facts)
     pages = _pages(window, settings, now, facts)
     _log(rows, pages, now, settings, facts)
-    versions = frozenset(_label((name, version)) for name, version, _ in by_version(recent))
+    versions = frozenset(label_of((name, version)) for name, version, _ in by_version(recent))
     return Look(metrics, len(written), judged, pages, versions)
 
 
@@ -126,63 +101,6 @@ def look_and_mail(
     return found
 
 
-def _window(measurer: DayMeasurer, settings: Settings, now: datetime) -> _Window | None:
-    """None where drift cannot be told."""
-    since = now - timedelta(days=settings.monitor.window_days)
-    payments = measurer.sample(since, now)
-    if payments.empty:
-        return None
-    last = int(payments["ingested_at"].argmax())
-    version = (str(payments["model_name"].iloc[last]), str(payments["model_version"].iloc[last]))
-    own = (payments[VERSION] == version).all(axis=1)
-    enough = own.sum() >= settings.monitor.min_rows
-    payments[SCORE] = payments[SCORE].where(own & enough)
-    drift = measurer.drift(payments, *version)
-    if drift is None:
-        return None
-    is_whole = _longest_pause(payments["ingested_at"], since, now) <= timedelta(
-        hours=settings.monitor.max_silence_hours
-    )
-    return _Window(payments, version, drift, is_whole)
-
-
-def _longest_pause(received: "pd.Series[pd.Timestamp]", since: datetime, until: datetime) -> Any:
-    """The longest time without a payment in [since, until), as a timedelta."""
-    moments = [pd.Timestamp(since), *received.sort_values(), pd.Timestamp(until)]
-    return pd.Series(moments).diff().max()
-
-
-def _recent(metrics: pd.DataFrame, settings: Settings, now: datetime) -> pd.DataFrame:
-    """The rows of the days that accuracy is judged by, and of those that are not matured yet."""
-    days = settings.label.maturity_days + settings.monitor.window_days
-    return metrics[metrics["day"] >= (now - timedelta(days=days)).date()]
-
-
-def _drift_judged(window: _Window | None, settings: Settings) -> Iterator[Judged]:
-    # A window with a pause has other weekdays and hours than the reference.
-    if window and window.is_whole:
-        yield from drift_limits_judged(window.drift, _label(window.version), settings.monitor)
-
-
-def _accuracy_judged(
-    recent: pd.DataFrame, settings: Settings, facts: KnownFacts
-) -> Iterator[Judged]:
-    for name, version, rows in by_version(recent[recent["is_matured"].astype(bool)]):
-        own = facts.of(name, version)
-        yield from accuracy_limits_judged(rows, _label((name, version)), own, settings.monitor)
-
-
-def _last_day(measurer: DayMeasurer, now: datetime) -> LastDay:
-    scored = measurer.transactions.rows(now - DAY, now, ["ingested_at", "scored_at"])
-    delays = (scored["scored_at"] - scored["ingested_at"]).dt.total_seconds()
-    return LastDay(
-        payments=len(scored),
-        rejected=measurer.rejected.count(now - DAY, now),
-        delay_p99=float(delays.quantile(0.99)) if len(delays) else None,
-        last_payment=measurer.transactions.last(now),
-    )
-
-
 def _log(
     rows: Sequence[Row], pages: dict[Version, str], now: datetime, settings: Settings,
     facts: KnownFacts,
@@ -196,24 +114,22 @@ def _log(
 
 
 def _pages(
-    window: _Window | None, settings: Settings, now: datetime, facts: KnownFacts
+    window: Window | None, settings: Settings, now: datetime, facts: KnownFacts
 ) -> dict[Version, str]:
     """The report of the version that scored last, also as a file in ``monitor.folder``."""
     reference = facts.of(*window.version).reference if window else None
     if window is None or reference is None:
         return {}
     since = now - timedelta(days=settings.monitor.window_days)
-    title = f"{_label(window.version)}: payments of {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M}"
+    title = (
+        f"{label_of(window.version)}: payments of {since:%Y-%m-%d %H:%M} to {now:%Y-%m-%d %H:%M}"
+    )
     page = drift_page(window.payments, reference, window.drift, title, settings.monitor)
     settings.monitor.folder.mkdir(parents=True, exist_ok=True)
     path = settings.monitor.folder / _page_name(window.version)
     path.write_text(page, encoding="utf-8")
     log.info("drift report: %s", path)
     return {window.version: page}
-
-
-def _label(version: Version) -> str:
-    return f"{version[0]} v{version[1]}"
 
 
 def _page_name(version: Version) -> str:
