@@ -4,8 +4,9 @@
 [--why TEXT] [--who NAME] [--force | --dry-run]``; back to the previous champion:
 ``python -m training.promote --config conf/local.toml --rollback [--why TEXT]``.
 
-Status 0: the alias moved (or would have, with ``--dry-run``). Status 1: the rule does not hold, the
-alias stays. Status 2: there is nothing to compare or to move.
+Status 0: the alias moved (or would have, with ``--dry-run``). Status 10: the rule does not hold,
+the alias stays. Status 11: there is no challenger. Any other is a failure: 2 with one line that
+says why, 1 with a traceback.
 """
 
 import argparse
@@ -18,13 +19,16 @@ from mlflow.exceptions import MlflowException
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.model import ModelRefused
 from training.alias_moves import FORCED, PROMOTION, AliasMove
-from training.aliases import AliasError, Aliases
+from training.aliases import AliasError, Aliases, NoChallenger
 from training.compare import compare, find_contender
 from training.dataset import NoMoment, moment_of
 from training.figures import figures_of
 from training.promotion_report import Assessment, log_page, page, rows_of, write_page
 from training.promotion_rule import clauses
 from training.versions import VersionNotFound
+
+RULE_DOES_NOT_HOLD, NO_CHALLENGER = 10, 11
+"""Exit statuses of ordinary days; no interpreter and no shell ends with them by itself."""
 
 _LINE = "  {:<32} {:>28} {:>28} {:>30}"
 
@@ -44,6 +48,8 @@ def main() -> int:
             print(f"rolled back: {settings.registry.alias} moved {_from_to(move)}")
             return 0
         return _promote(settings, arguments, aliases, who)
+    except NoChallenger as error:
+        stop(str(error), status=NO_CHALLENGER)
     except (AliasError, VersionNotFound, ModelRefused, MlflowException, NoMoment, OSError) as error:
         stop(str(error), status=2)
 
@@ -97,7 +103,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     if moves and not arguments.dry_run:
         move = aliases.promote(challenger, champion, kind, who, why, run_id)
         print(f"{move.kind}: {settings.registry.alias} moved {_from_to(move)}")
-    return 0 if moves else 1
+    return 0 if moves else RULE_DOES_NOT_HOLD
 
 
 def _force(
