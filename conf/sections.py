@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+MOST_DAYS = 3650
+"""Of a length of time that is counted back from now: ten years."""
+
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
 
@@ -163,7 +166,10 @@ class LabelSettings(_Section):
     )
     poll_seconds: Seconds = Field(2.0, description="how often the folder is looked at")
     maturity_days: float = Field(
-        30.0, ge=0, description="so long after receipt, a payment without a report is genuine"
+        30.0,
+        ge=0,
+        le=MOST_DAYS,
+        description="so long after receipt, a payment without a report is genuine",
     )
     review_share: float = Field(
         0.001, gt=0, le=1, description="share of payments below the threshold put up for review"
@@ -225,10 +231,13 @@ class MonitorSettings(_Section):
     window_days: float = Field(
         7.0,
         gt=0,
+        le=MOST_DAYS,
         description="drift is judged over the last so many days, accuracy over the last so many "
         "that are matured; whole weeks, as weekdays differ",
     )
-    min_rows: int = Field(1000, ge=1, description="with fewer payments, drift is not judged")
+    min_rows: int = Field(
+        1000, ge=1, description="with fewer payments, drift and rejected rows are not judged"
+    )
     min_frauds: int = Field(
         20, ge=1, description="with fewer hits precision is not judged, with fewer frauds the rest"
     )
@@ -248,6 +257,12 @@ class MonitorSettings(_Section):
         0.15, description="below the version's own, on the test part of its training"
     )
     max_delay_p99_seconds: Seconds = Field(60.0, description="receipt to score, last 24 h")
+    max_silence_hours: float = Field(
+        24.0,
+        gt=0,
+        le=24 * MOST_DAYS,
+        description="without a payment; drift is not judged on a window with a longer pause",
+    )
     max_rejected_share: Probability = Field(0.05, description="of what was received, last 24 h")
 
 

@@ -1,8 +1,11 @@
-"""Which limits of the settings are passed. Pure functions on what the monitor measured."""
+"""Which limits of the settings can be judged, and which of them are passed. Pure functions on what
+the monitor measured.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -14,18 +17,33 @@ from jobs.reference import SCORE
 from jobs.version_facts import VersionFacts
 
 SYSTEM = ""
-"""In the place of a version: a breach that is none of a version's."""
+"""In the place of a version: a limit that is none of a version's."""
 
 
 @dataclass(frozen=True)
-class Breach:
-    """A limit that is passed; ``name`` and ``version`` (such as ``fraud v3``) make it what it is,
-    ``text`` has the numbers.
+class LastDay:
+    """The service in the last 24 h: scored ``payments``, ``rejected`` payloads, and the seconds
+    from receipt to score (99th percentile; None without payments). ``last_payment`` is the time of
+    receipt of the last one ever (UTC), None where there was none.
+    """
+
+    payments: int
+    rejected: int
+    delay_p99: float | None
+    last_payment: datetime | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A limit that was held against what came; ``name`` and ``version`` (such as ``fraud v3``) make
+    it what it is, ``text`` has the numbers. What cannot be judged makes none: it is neither passed
+    nor kept.
     """
 
     name: str
     version: str
     text: str
+    is_passed: bool = True
 
     @property
     def label(self) -> str:
@@ -33,20 +51,25 @@ class Breach:
         return f"{self.name} ({self.version})" if self.version else self.name
 
 
-def drift_breaches(drift: Drift, version: str, limits: MonitorSettings) -> Iterator[Breach]:
-    """One for each feature, the score or the mix of categories that is too far from the version's
-    reference, by PSI or by effect size.
+def passed(judged: Iterable[Judged]) -> list[Judged]:
+    """The breaches: those whose limit is passed."""
+    return [one for one in judged if one.is_passed]
+
+
+def drift_limits_judged(drift: Drift, version: str, limits: MonitorSettings) -> Iterator[Judged]:
+    """One for each feature, the score and the mix of categories: passed where it is too far from
+    the version's reference, by PSI or by effect size.
     """
     for name, psi in drift.psi.items():
         effect = drift.effect_size.get(name, 0.0)
         most_psi, most_effect = drift_limits(name, limits)
-        if psi > most_psi or abs(effect) > most_effect:
-            yield Breach(
-                f"drift of {name}",
-                version,
-                f"PSI {psi:.3f} (at most {most_psi:g}), "
-                f"effect size {effect:+.2f} (at most {most_effect:g})",
-            )
+        yield Judged(
+            f"drift of {name}",
+            version,
+            f"PSI {psi:.3f} (at most {most_psi:g}), "
+            f"effect size {effect:+.2f} (at most {most_effect:g})",
+            psi > most_psi or abs(effect) > most_effect,
+        )
 
 
 def drift_limits(name: str, limits: MonitorSettings) -> tuple[float, float]:
@@ -56,10 +79,12 @@ def drift_limits(name: str, limits: MonitorSettings) -> tuple[float, float]:
     return (limits.max_psi if name == SCORE else limits.max_feature_psi), limits.max_effect_size
 
 
-def accuracy_breaches(
+def accuracy_limits_judged(
     days: pd.DataFrame, version: str, facts: VersionFacts, limits: MonitorSettings
-) -> Iterator[Breach]:
-    """Precision, recall and average precision that are too low, over all of ``days`` together.
+) -> Iterator[Judged]:
+    """Precision, recall and average precision, over all of ``days`` together. Precision is judged
+    on ``limits.min_frauds`` hits or more, the others on as many frauds; average precision where the
+    version's own is known.
 
     Args:
         days: matured rows of `model_metrics` of one version.
@@ -67,58 +92,58 @@ def accuracy_breaches(
     hits, frauds = float(days["hits"].sum()), float(days["frauds"].sum())
     found = float((days["precision"].astype(float).fillna(0) * days["hits"]).sum())
     span = f"on {len(days)} days until {days['day'].max()}" if len(days) else ""
-    if hits >= limits.min_frauds and found / hits < limits.min_precision:
-        yield Breach(
-            "precision",
-            version,
-            f"{found / hits:.3f} (at least {limits.min_precision:g}), {hits:.0f} hits {span}",
+    if hits >= limits.min_frauds:
+        yield _at_least(
+            "precision", version, found / hits, limits.min_precision, "", f"{hits:.0f} hits {span}"
         )
     if frauds < limits.min_frauds:
         return
     of_frauds = f"{frauds:.0f} frauds {span}"
-    if found / frauds < limits.min_recall:
-        yield Breach(
-            "recall",
-            version,
-            f"{found / frauds:.3f} (at least {limits.min_recall:g}), {of_frauds}",
-        )
-    average_precision = mean_average_precision(days)
-    if facts.average_precision is None or math.isnan(average_precision):
-        return
-    least = facts.average_precision - limits.max_average_precision_drop
-    if average_precision < least:
-        yield Breach(
-            "average precision",
-            version,
-            f"{average_precision:.3f} (at least {least:.3f}: it had {facts.average_precision:.3f} "
-            f"when it was trained), {of_frauds}",
-        )
+    yield _at_least("recall", version, found / frauds, limits.min_recall, "", of_frauds)
+    average_precision, own = mean_average_precision(days), facts.average_precision
+    if own is not None and not math.isnan(average_precision):
+        least = own - limits.max_average_precision_drop
+        why = f": it had {own:.3f} when it was trained"
+        yield _at_least("average precision", version, average_precision, least, why, of_frauds)
 
 
-def system_breaches(
-    delay_p99: float | None, payments: int, rejected: int, limits: MonitorSettings
-) -> Iterator[Breach]:
-    """Delay and rejected rows that are too many, in the last 24 h.
+def _at_least(name: str, version: str, found: float, least: float, why: str, among: str) -> Judged:
+    text = f"{found:.3f} (at least {round(least, 3):g}{why}), {among}"
+    return Judged(name, version, text, found < least)
 
-    Args:
-        delay_p99: seconds from receipt to score; None without payments.
-        payments: scored ones.
-        rejected: payloads that are no valid payment.
+
+def service_limits_judged(
+    last_day: LastDay, now: datetime, limits: MonitorSettings
+) -> Iterator[Judged]:
+    """Pause, delay and rejected rows, of no version. A pause is judged once there was a payment,
+    the delay where there are payments, rejected rows where ``limits.min_rows`` were received.
     """
-    if delay_p99 is not None and delay_p99 > limits.max_delay_p99_seconds:
-        yield Breach(
+    if last_day.last_payment is not None:
+        hours = (now - last_day.last_payment) / timedelta(hours=1)
+        yield Judged(
+            "no payments",
+            SYSTEM,
+            f"none for {hours:,.1f} h (at most {limits.max_silence_hours:g} h), the last one at "
+            f"{last_day.last_payment:%Y-%m-%d %H:%M} UTC",
+            hours > limits.max_silence_hours,
+        )
+    if last_day.delay_p99 is not None:
+        yield Judged(
             "delay",
             SYSTEM,
-            f"p99 {delay_p99:,.1f} s from receipt to score (at most "
+            f"p99 {last_day.delay_p99:,.1f} s from receipt to score (at most "
             f"{limits.max_delay_p99_seconds:g} s) in the last 24 h",
+            last_day.delay_p99 > limits.max_delay_p99_seconds,
         )
-    share = rejected / max(payments + rejected, 1)
-    if share > limits.max_rejected_share:
-        yield Breach(
+    received = last_day.payments + last_day.rejected
+    if received >= limits.min_rows:
+        share = last_day.rejected / received
+        yield Judged(
             "rejected rows",
             SYSTEM,
-            f"{share:.1%} (at most {limits.max_rejected_share:.1%}): {rejected:,} of "
-            f"{payments + rejected:,} in the last 24 h",
+            f"{share:.1%} (at most {limits.max_rejected_share:.1%}): {last_day.rejected:,} of "
+            f"{received:,} in the last 24 h",
+            share > limits.max_rejected_share,
         )
 
 

@@ -65,9 +65,9 @@ def main() -> int:
     log_to_stderr()
     inbox = settings.label.inbox
     inbox.mkdir(parents=True, exist_ok=True)
-    is_one = arguments.trans_num is not None
+    told = {name: getattr(arguments, name) for name in ONE_VERDICT}
+    is_one = any(value is not None for value in told.values())
     if is_one:
-        told = {name: getattr(arguments, name) for name in ONE_VERDICT}
         try:
             verdict_of(told, utc_now())
         except ValueError as error:

@@ -1,7 +1,8 @@
 """The table `labels`: every verdict that ever came, and which of them stand at a time."""
 
+import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pandas as pd
@@ -14,8 +15,18 @@ from jobs.data_files import fitted
 from jobs.envelopes import MOMENT
 from jobs.tables import arrow_schema, ensure_table
 
+log = logging.getLogger("jobs.label")
+
+_TICK = timedelta(microseconds=1)
+CLOCK_SLACK = timedelta(hours=1)
+"""So far recorded times run ahead of a clock that was put back, so that they keep growing; a ledger
+that is further ahead was written by a clock that was wrong."""
+
 SAID = ("label", "source", "analyst", "note")
 """What makes a verdict another one than that before it; and `verified_at`, where it is told."""
+
+
+_ORDER = ["arrival", "recorded_at", "line"]
 
 
 class LabelLedger:
@@ -39,10 +50,25 @@ class LabelLedger:
             commit_properties=CommitProperties(app_transactions=[Transaction(file, 0)]),
         )
 
-    def last_recorded(self) -> datetime | None:
-        """The latest `recorded_at`; None where the ledger is empty."""
-        latest: datetime | None = pc.max(self._rows()["recorded_at"]).as_py()
-        return latest
+    def next_take(self, now: datetime) -> tuple[int, datetime]:
+        """`arrival` and `recorded_at` of verdicts taken at ``now`` (UTC): the time is later than
+        that of the take before, but where that is more than ``CLOCK_SLACK`` yet to come; then it
+        is ``now``, and a warning says so.
+        """
+        rows = self._rows()
+        if not len(rows):
+            return 0, now
+        order = [("arrival", "descending"), ("recorded_at", "descending")]  # NULL stands last
+        last = rows.select([name for name, _ in order]).sort_by(order).slice(0, 1).to_pylist()[0]
+        arrival = 0 if last["arrival"] is None else last["arrival"] + 1
+        if last["recorded_at"] - now <= CLOCK_SLACK:
+            return arrival, max(now, last["recorded_at"] + _TICK)
+        log.warning(
+            "verdicts were recorded as of %s, which is yet to come: the clock was wrong, and "
+            "training does not know them until then; drop their files again",
+            last["recorded_at"].isoformat(timespec="seconds"),
+        )
+        return arrival, now
 
     def standing(self, as_of: datetime | None = None) -> pd.DataFrame:
         """``standing_verdicts`` of what the table holds now."""
@@ -58,19 +84,19 @@ class LabelLedger:
 
 
 def standing_verdicts(ledger: pa.Table, as_of: datetime | None = None) -> pd.DataFrame:
-    """The verdict that stands on each `trans_num`: the last one recorded until ``as_of`` (UTC, that
-    moment included; None: until now).
+    """The verdict that stands on each `trans_num`: of those recorded until ``as_of`` (UTC, that
+    moment included; None: of all) the one that arrived last.
 
     Args:
         ledger: columns of `labels`, in any order.
 
     Returns:
         The columns of `labels`, one row a `trans_num`, which is the index and a column, in the
-        order in which they were recorded.
+        order in which they arrived.
     """
     if as_of is not None:
         ledger = ledger.filter(pc.less_equal(ledger["recorded_at"], pa.scalar(as_of, MOMENT)))
-    verdicts = ledger.to_pandas().sort_values(["recorded_at", "line"], kind="stable")
+    verdicts = ledger.to_pandas().sort_values(_ORDER, kind="stable", na_position="first")
     last = verdicts.drop_duplicates("trans_num", keep="last")
     standing: pd.DataFrame = last.set_index("trans_num", drop=False)
     return standing

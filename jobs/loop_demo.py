@@ -20,6 +20,7 @@ from mlflow.utils import logging_utils
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from conf.interrupt import INTERRUPTED
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.loop_day import Loop
 from jobs.loop_plot import accuracy_plot
@@ -54,7 +55,7 @@ def run(settings: Settings, spark: SparkSession) -> None:
     ended = stop_on_signals()
     loop.play(partial(print_day, console), ended)
     if ended.is_set():
-        stop("ended before the last day", status=130)
+        stop("ended before the last day", status=INTERRUPTED)
     metrics = latest_metrics(settings.warehouse.table("model_metrics"))
     print_summary(console, loop.story, metrics, change, MAILS)
     figure = accuracy_plot(

@@ -1,7 +1,8 @@
 """The plot that ``make loop-demo`` ends with: accuracy over time, and what was done about it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
+from itertools import zip_longest
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,8 @@ def accuracy_plot(
         limits: by version, the average precision below which the monitor mails.
     """
     matured = metrics[metrics["is_matured"].astype(bool)]
-    known_until, end = _at(matured["day"].max()) + 1, _at(ended)
+    start, end = _at(story.events[0].moment), _at(ended)
+    known_until = _at(matured["day"].max()) + 1 if len(matured) else start
     marked = [event for event in story.events if event.kind in _MARKS]
     figure = Figure(figsize=(11, 8), layout="constrained")
     strip, accuracy, hits, drift = figure.subplots(
@@ -59,7 +61,7 @@ def accuracy_plot(
         axes.grid(axis="y", color="0.9")
         for event in marked:
             axes.axvline(_at(event.moment), color=_GREY, linewidth=1, linestyle=_style(event))
-    strip.set_xlim(_at(story.events[0].moment), end)
+    strip.set_xlim(start, end)
     drift.xaxis.set_major_locator(dates.DayLocator(interval=7))  # type: ignore[no-untyped-call]
     drift.xaxis.set_major_formatter(dates.DateFormatter("%b %-d"))  # type: ignore[no-untyped-call]
     drift.set_xlabel(f"day of receipt, {ended:%Y} (simulated)")
@@ -69,15 +71,21 @@ def accuracy_plot(
 def _draw_versions(axes: Axes, story: Story, ended: datetime) -> None:
     """Bars of who was champion, and who challenger."""
     reigns = [*story.of("champion"), *story.of("promoted")]
-    for event, until in zip(reigns, [*(e.moment for e in reigns[1:]), ended], strict=True):
+    for event, until in _with_ends(reigns, ended):
         _draw_bar(axes, 1, event, until, 0.9)
     moves = sorted([*story.of("retrained"), *story.of("promoted")], key=lambda e: e.moment)
-    for event, until in zip(moves, [*(e.moment for e in moves[1:]), ended], strict=True):
+    for event, until in _with_ends(moves, ended):
         if event.kind == "retrained":
             _draw_bar(axes, 0, event, until, 0.5)
     axes.set(ylim=(-0.5, 2.4), yticks=(0, 1), yticklabels=("in shadow", "champion"))
     axes.tick_params(axis="both", length=0)
     axes.spines[:].set_visible(False)
+
+
+def _with_ends(events: list[Event], ended: datetime) -> Iterator[tuple[Event, datetime]]:
+    """Each event, and when the next one came."""
+    for event, following in zip_longest(events, events[1:]):
+        yield event, following.moment if following else ended
 
 
 def _draw_bar(axes: Axes, height: float, event: Event, until: datetime, alpha: float) -> None:

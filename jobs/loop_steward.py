@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from conf.settings import Settings
-from jobs.breaches import Breach
+from jobs.breaches import Judged
 from jobs.loop_story import Event
 from training.alias_moves import PROMOTION
 from training.aliases import Aliases
@@ -37,7 +37,7 @@ class Steward:
         self._trial: tuple[str, datetime] | None = None
         self._compared_at = now
 
-    def act(self, now: datetime, breaches: Sequence[Breach]) -> Iterator[Event]:
+    def act(self, now: datetime, breaches: Sequence[Judged]) -> Iterator[Event]:
         """Do what is due at ``now``, and tell of it."""
         self._now = now
         champion = self._aliases.champion()
@@ -96,7 +96,7 @@ class Steward:
         return self._now >= moment + timedelta(days=days)
 
 
-def _told(breaches: Sequence[Breach]) -> str:
+def _told(breaches: Sequence[Judged]) -> str:
     return "; ".join(f"{breach.label}: {breach.text}" for breach in breaches)
 
 

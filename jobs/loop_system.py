@@ -24,6 +24,7 @@ from jobs.lineup import LiveModels, Models
 from jobs.monitor import Look, look_and_mail
 from jobs.review import draw_reviews
 from jobs.score import alias_watchers, run_score
+from jobs.scoring import stamped_at_receipt
 from jobs.version_facts import KnownFacts
 
 log = logging.getLogger("jobs.loop")
@@ -45,13 +46,15 @@ class ScoreQuery:
         self._thread: threading.Thread | None = None
 
     def score_all(self, now: datetime) -> None:
-        """Score what has landed; the first time at ``now`` (UTC), the time of receipt of what
-        `score.history` names.
+        """Score what has landed, as if each payment had been scored on receipt; the first time at
+        ``now`` (UTC), the time of receipt of what `score.history` names.
 
         Raises:
             LoopError: the query failed.
         """
-        run = partial(run_score, self._spark, self._settings, self._models)
+        run = partial(
+            run_score, self._spark, self._settings, self._models, stamp=stamped_at_receipt
+        )
         if self._thread is None:
             if run(True, self._ended, lambda: now):
                 raise LoopError(_FAILED)

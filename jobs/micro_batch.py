@@ -18,7 +18,7 @@ from jobs.hits_topic import HitsTopic
 from jobs.lineup import Lineup, Models
 from jobs.schemas import WRITTEN_TABLES
 from jobs.scorer import Scorer
-from jobs.scoring import ModelVersion, load_archive, scored_anew
+from jobs.scoring import ModelVersion, Stamp, load_archive, scored_anew, stamped_now
 from jobs.table_log import TableLog
 from jobs.tables import ensure_table
 from jobs.task_output import (
@@ -42,14 +42,16 @@ class BatchWriter:
     ``has_written`` is set once a micro-batch was written.
     """
 
-    def __init__(self, spark: SparkSession, settings: Settings, models: Models) -> None:
-        self._spark, self._models = spark, models
+    def __init__(
+        self, spark: SparkSession, settings: Settings, models: Models, stamp: Stamp = stamped_now
+    ) -> None:
+        self._spark, self._models, self._stamp = spark, models, stamp
         self._logs = {
             name: TableLog(ensure_table(settings.warehouse, name)) for name in WRITTEN_TABLES
         }
         self._folders = Folders(self._logs["transactions"].path, self._logs["rejected"].path)
         self._hits_topic = HitsTopic.of(settings.kafka) if settings.kafka else None
-        self._scorer = Scorer(spark)
+        self._scorer = Scorer(spark, stamp)
         self.has_written = threading.Event()
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -114,7 +116,7 @@ class BatchWriter:
         files: list[DataFile] = []
         hits: list[pa.Table] = []
         for file in report.files.get("transactions", []):
-            rows = scored_anew(read_file(folder, file.name), model, loaded)
+            rows = scored_anew(read_file(folder, file.name), model, loaded, self._stamp)
             files += self._file_of("transactions", rows)
             hits.append(hits_of(rows))
             remove_file(folder, file.name)

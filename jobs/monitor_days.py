@@ -45,27 +45,42 @@ class DayMeasurer:
     def days(self, stored: pd.DataFrame) -> list[datetime]:
         """The UTC midnights of the days whose rows may have changed since those ``stored`` (as
         ``jobs.metrics_table.latest_metrics`` returns them): days without a row, days that were not
-        settled or have matured since, and days that new verdicts are about. A day that had matured
-        stays as it is.
+        settled or have matured since, and, however old, days that new verdicts are about and days
+        whose drift was not known and can be told now.
         """
         maturity = self._settings.label.maturity_days
         matured = stored.loc[stored["is_matured"].astype(bool), "day"]
         since = _midnight(matured.max()) + DAY if len(matured) else BEGINNING
-        received = self.transactions.days(since, self._now)
         computed = {
             _midnight(day): moment
             for day, moment in stored.groupby("day")["computed_at"].max().items()
         }
-        last = max(computed.values(), default=BEGINNING)
-        recorded = self._verdicts["recorded_at"] > last - COMMITTED_WITHIN
-        told = self.transactions.days_of(self._verdicts.index[recorded].to_list(), since)
-        return [
+        young = {
             day
-            for day in received
-            if day in told
-            or computed.get(day, BEGINNING) < day + DAY + SETTLED_AFTER
+            for day in self.transactions.days(since, self._now)
+            if computed.get(day, BEGINNING) < day + DAY + SETTLED_AFTER
             or has_matured(day, self._now, maturity)
-        ]
+        }
+        last = max(computed.values(), default=BEGINNING)
+        return sorted(young | self._judged_after(last) | self._without_drift(stored))
+
+    def _judged_after(self, moment: datetime) -> set[datetime]:
+        """The days with verdicts that were recorded after ``moment``."""
+        recorded = self._verdicts["recorded_at"] > moment - COMMITTED_WITHIN
+        return self.transactions.days_of(self._verdicts.index[recorded].to_list(), BEGINNING)
+
+    def _without_drift(self, stored: pd.DataFrame) -> set[datetime]:
+        """The days with rows that lack their drift, though their version has a reference and enough
+        of their payments come into a sample.
+        """
+        of_day = stored.groupby("day")["payments"].transform("sum")
+        drawn = stored["payments"] * (SAMPLE_ROWS / of_day).clip(upper=1)
+        lacking = stored[stored["psi"].isna() & (drawn >= self._settings.monitor.min_rows)]
+        return {
+            _midnight(row["day"])
+            for row in lacking.to_dict("records")
+            if self._facts.of(row["model_name"], row["model_version"]).reference
+        }
 
     def rows(self, day: datetime) -> Iterator[dict[str, Any]]:
         """The rows of a day: one a version."""

@@ -9,13 +9,17 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
+from mlflow.store.tracking import SEARCH_MAX_RESULTS_THRESHOLD
 
 from conf.sections import RegistrySettings
 from jobs.model_registry import RegistryError, first_line, use_registry
 
 ESTIMATES = ("frauds", "precision", "recall", "money_saved_usd", "money_lost_usd")
 """Columns of `model_metrics` that are estimates where a day is not matured."""
+
+LOGGED_UNTIL = "logged_until"
+"""Tag of a run: the last `computed_at` of the rows that it holds, an ISO time."""
 
 _EPOCH = date(1970, 1, 1)
 
@@ -29,9 +33,13 @@ def log_look(
     now: datetime,
     settings: RegistrySettings,
 ) -> None:
-    """Log changed rows of `model_metrics`, the step being the day (counted from 1970-01-01), and
-    drift reports as ``drift/<day>.html``, the day's last one. An estimate's name begins with
-    ``estimated_``.
+    """Log those rows of `model_metrics` that MLflow has not yet, the step being the day (counted
+    from 1970-01-01), and drift reports as ``drift/<day>.html``, the day's last one. An estimate's
+    name begins with ``estimated_``. What a look could not log, a later one does: the tag
+    ``LOGGED_UNTIL`` of a run says how far it came.
+
+    Args:
+        rows: all that count.
 
     Raises:
         jobs.model_registry.RegistryError: the registry is away, or does not take them.
@@ -39,15 +47,29 @@ def log_look(
     try:
         use_registry(settings.tracking_uri)
         client, experiment = MlflowClient(), _experiment(settings)
+        runs = _runs(client, experiment)
         for version in sorted({*map(_version, rows), *pages}):
-            run_id = _run(client, experiment, version)
-            for row in rows:
-                if _version(row) == version:
-                    client.log_batch(run_id, metrics=_metrics(row, now))
+            run = runs.get(version) or _new_run(client, experiment, version)
+            _log_rows(client, run, [row for row in rows if _version(row) == version], now)
             if version in pages:
-                client.log_text(run_id, pages[version], f"drift/{now:%Y-%m-%d}.html")
+                client.log_text(run.info.run_id, pages[version], f"drift/{now:%Y-%m-%d}.html")
     except Exception as error:  # below MLflow lie many libraries, each with errors of its own
         raise RegistryError(f"{type(error).__name__}: {first_line(error)}") from error
+
+
+def _log_rows(
+    client: MlflowClient, run: Run, rows: Sequence[Mapping[str, Any]], now: datetime
+) -> None:
+    told = run.data.tags.get(LOGGED_UNTIL)
+    until = datetime.fromisoformat(told) if told else None
+    if until is not None and until > now:  # written by a clock that was wrong
+        until = None
+    new = [row for row in rows if until is None or row["computed_at"] > until]
+    for row in new:
+        client.log_batch(run.info.run_id, metrics=_metrics(row))
+    if new:
+        latest = max(row["computed_at"] for row in new)
+        client.set_tag(run.info.run_id, LOGGED_UNTIL, latest.isoformat())
 
 
 def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
@@ -62,8 +84,9 @@ def numbers_of(row: Mapping[str, Any]) -> dict[str, float]:
     return numbers
 
 
-def _metrics(row: Mapping[str, Any], now: datetime) -> list[Metric]:
-    step, milliseconds = (row["day"] - _EPOCH).days, int(now.timestamp() * 1000)
+def _metrics(row: Mapping[str, Any]) -> list[Metric]:
+    """Points that are the same whenever they are logged, so that a second time adds none."""
+    step, milliseconds = (row["day"] - _EPOCH).days, int(row["computed_at"].timestamp() * 1000)
     return [Metric(name, value, milliseconds, step) for name, value in numbers_of(row).items()]
 
 
@@ -78,15 +101,20 @@ def _experiment(settings: RegistrySettings) -> str:
     return mlflow.create_experiment(name, artifact_location=artifacts)
 
 
-def _run(client: MlflowClient, experiment: str, version: Version) -> str:
-    """The version's run, made where it is missing."""
+def _runs(client: MlflowClient, experiment: str) -> dict[Version, Run]:
+    """The run of each version that has one."""
+    found = client.search_runs([experiment], max_results=SEARCH_MAX_RESULTS_THRESHOLD)
+    return {
+        (run.data.tags.get("model_name", ""), run.data.tags.get("model_version", "")): run
+        for run in found
+    }
+
+
+def _new_run(client: MlflowClient, experiment: str, version: Version) -> Run:
     tags = {"model_name": version[0], "model_version": version[1]}
-    query = " and ".join(f"tags.{name} = '{value}'" for name, value in tags.items())
-    for run in client.search_runs([experiment], query, max_results=1):
-        return str(run.info.run_id)
     made = client.create_run(experiment, tags=tags, run_name=f"{version[0]} v{version[1]}")
     client.set_terminated(made.info.run_id)
-    return str(made.info.run_id)
+    return made
 
 
 def _version(row: Mapping[str, Any]) -> Version:

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from jobs.breaches import Breach
+from jobs.breaches import Judged
 
 SHOWN_DAYS = 7
 _ACCURACY = ("payments", "hits", "labelled", "frauds", "precision", "recall", "AP")
@@ -62,7 +62,7 @@ def _table(title: str, numbers: Sequence[str]) -> Table:
     return table
 
 
-def breaches_text(breaches: Sequence[Breach]) -> str:
+def breaches_text(breaches: Sequence[Judged]) -> str:
     """The limits that are passed, one a line."""
     if not breaches:
         return "no limit is passed"

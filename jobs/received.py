@@ -38,6 +38,19 @@ class Received:
         """Rows received in [since, until)."""
         return int(self._dataset.count_rows(filter=self._between(since, until)))
 
+    def last(self, until: datetime) -> datetime | None:
+        """When the last row before ``until`` was received; None where there is none."""
+        for since in (until - timedelta(days=1), datetime(1970, 1, 1, tzinfo=until.tzinfo)):
+            batches = self._dataset.to_batches(
+                columns=[self._moment], filter=self._between(since, until)
+            )
+            latest: list[datetime] = [
+                pc.max(batch.column(0)).as_py() for batch in batches if batch.num_rows
+            ]
+            if latest:
+                return max(latest)
+        return None
+
     def days(self, since: datetime, until: datetime) -> list[datetime]:
         """The UTC midnights of the days in which something was received in [since, until)."""
         found: set[int] = set()

@@ -62,11 +62,13 @@ DUPLICATES = StructType(
     [
         field
         for field in TRANSACTIONS
-        if field.name in (*PAYMENT_COLUMNS.names, "source", "position", "event_time", "ingested_at")
+        if field.name
+        in (*PAYMENT_COLUMNS.names, "source", "position", "event_time", "ingested_at", "scored_at")
     ]
 )
 """One row a payment that was not scored because another card used its `trans_num` before: its own
-card remembers it all the same, also with a new checkpoint."""
+card remembers it all the same, also with a new checkpoint. `scored_at` is when the micro-batch was
+that set it apart; NULL in rows from before there was the column."""
 
 ALERTS = StructType(
     [
@@ -107,11 +109,14 @@ LABELS = StructType(
         StructField("note", StringType()),
         StructField("file", StringType()),
         StructField("line", LongType()),
+        StructField("arrival", LongType()),
     ]
 )
 """One row a verdict; rows are only ever appended. `label` is True for a fraud; `verified_at` is
-when it was found out, `recorded_at` when it became known here. A verdict of a later `recorded_at`,
-and in one file of a later `line`, supersedes an earlier one on its `trans_num`."""
+when it was found out, `recorded_at` when it became known here. `arrival` counts the files as
+they are taken: a verdict of a later one, and in one file of a later `line`, supersedes an earlier
+one on its `trans_num`. Rows from before there was the column (NULL) came before all others, by
+`recorded_at`."""
 
 REVIEWS = StructType(
     [

@@ -31,6 +31,7 @@ from jobs.model_registry import MlflowRegistry
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import Clock, log_to_stderr, run_until_stopped, stop_on_signals, utc_now
+from jobs.scoring import Stamp, stamped_now
 from jobs.sole import sole
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
@@ -131,17 +132,19 @@ def run_score(
     once: bool,
     ended: threading.Event,
     clock: Clock = utc_now,
+    stamp: Stamp = stamped_now,
 ) -> int:
     """Run the query until it is asked to end (or, with ``once``, until all is scored).
 
     Args:
         clock: tells a new checkpoint when ``score.history`` counts as received.
+        stamp: tells when payments are scored.
 
     Returns:
         The exit status.
     """
     checkpoint = settings.warehouse.checkpoint("score")
-    write = BatchWriter(spark, settings, models)
+    write = BatchWriter(spark, settings, models, stamp)
 
     def stream(resume: Resume) -> DataStreamWriter:
         source = payment_source(spark, settings, resume.written)

@@ -10,15 +10,23 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.champion import CHALLENGER, CHAMPION
 from jobs.lineup import Lineup
 from jobs.model import LoadedModel, ModelRefused
-from jobs.scoring import ModelVersion, scored, scores_of, with_challenger, worker_model
+from jobs.scoring import (
+    ModelVersion,
+    Stamp,
+    scored,
+    scores_of,
+    stamped_now,
+    with_challenger,
+    worker_model,
+)
 from jobs.task_output import TASK_REPORT, Folders, score_and_write
 
 
 class Scorer:
     """Scores micro-batches; broadcasts a version once, for as long as it is in use."""
 
-    def __init__(self, spark: SparkSession) -> None:
-        self._spark = spark
+    def __init__(self, spark: SparkSession, stamp: Stamp = stamped_now) -> None:
+        self._spark, self._stamp = spark, stamp
         self._broadcasts: dict[int, tuple[ModelVersion, Broadcast[bytes]]] = {}
 
     def reports(
@@ -38,10 +46,11 @@ class Scorer:
         champion = self._of(lineup.champion)
         challenger = self._of(lineup.challenger) if lineup.challenger else None
         previous = self._of(lineup.previous) if lineup.previous else None
+        stamp = self._stamp
         self._keep_only(lineup)
 
         def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            judge = TaskJudge(champion, challenger, previous)
+            judge = TaskJudge(champion, challenger, previous, stamp)
             return score_and_write(batches, folders, judge, tells_hits, judge.troubles)
 
         return batch.mapInArrow(write, TASK_REPORT)
@@ -87,8 +96,10 @@ class TaskJudge:
         champion: SharedVersion,
         challenger: SharedVersion | None,
         previous: SharedVersion | None,
+        stamp: Stamp = stamped_now,
     ) -> None:
         self._champion, self._challenger, self._previous = champion, challenger, previous
+        self._stamp = stamp
         self.troubles: dict[str, str] = {}
 
     def __call__(self, payments: pa.Table) -> pa.Table:
@@ -113,10 +124,10 @@ class TaskJudge:
         champion, previous = self._champion, self._previous
         if CHAMPION not in self.troubles:
             try:
-                return scored(payments, champion.version, champion.loaded())
+                return scored(payments, champion.version, champion.loaded(), self._stamp)
             except ModelRefused as refusal:
                 if previous is None:
                     raise
                 self.troubles[CHAMPION] = str(refusal)
         assert previous is not None
-        return scored(payments, previous.version, previous.loaded())
+        return scored(payments, previous.version, previous.loaded(), self._stamp)

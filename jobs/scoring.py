@@ -8,7 +8,7 @@ import tempfile
 import weakref
 import zipfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,10 @@ LATER_COLUMNS = ("label", "label_source", "labelled_at")
 
 SCORED = StructType([field for field in TRANSACTIONS if field.name not in LATER_COLUMNS])
 """A payment with its features, its score, and who gave it."""
+
+Stamp = Callable[[pa.Table], pa.Array]
+"""`scored_at` (UTC) of payments, ``jobs.arrivals.PAYMENTS``. Tasks call it: a function of a module.
+"""
 
 _NUMERIC_FIELDS = {field.name for field in PAYMENT_FIELDS if field.type in ("number", "integer")}
 
@@ -91,7 +95,19 @@ def load_archive(archive: bytes, inputs: tuple[ModelInput, ...]) -> LoadedModel:
     return loaded
 
 
-def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
+def stamped_now(payments: pa.Table) -> pa.Array:
+    """The clock's time, as in service."""
+    return pa.repeat(pa.scalar(datetime.now(UTC), MOMENT), len(payments))
+
+
+def stamped_at_receipt(payments: pa.Table) -> pa.Array:
+    """The time of receipt: where that is simulated, so is the time of scoring."""
+    return payments["received_at"]
+
+
+def scored(
+    payments: pa.Table, model: ModelVersion, loaded: LoadedModel, stamp: Stamp = stamped_now
+) -> pa.Table:
     """``SCORED``, from ``jobs.arrivals.PAYMENTS``; without a challenger.
 
     Raises:
@@ -102,7 +118,7 @@ def scored(payments: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.T
     features = [payments[name].combine_chunks() for name in FEATURE_NAMES]
     columns = {name: payments[name] for name in payments.column_names} | {
         "ingested_at": payments["received_at"],
-        "scored_at": pa.repeat(pa.scalar(datetime.now(UTC), MOMENT), n),
+        "scored_at": stamp(payments),
         "features": pa.StructArray.from_arrays(features, names=list(FEATURE_NAMES)),
         "fraud_score": scores,
         "prediction": scores >= model.threshold,
@@ -133,7 +149,9 @@ def with_challenger(rows: pa.Table, scores: Floats, version: str) -> pa.Table:
     return rows
 
 
-def scored_anew(rows: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.Table:
+def scored_anew(
+    rows: pa.Table, model: ModelVersion, loaded: LoadedModel, stamp: Stamp = stamped_now
+) -> pa.Table:
     """``SCORED`` again, by another version; the challenger's scores stay.
 
     Raises:
@@ -145,7 +163,7 @@ def scored_anew(rows: pa.Table, model: ModelVersion, loaded: LoadedModel) -> pa.
         "received_at": rows["ingested_at"]
     }
     table = pa.table({name: payments[name] for name in PAYMENTS.names})
-    again = scored(table, model, loaded)
+    again = scored(table, model, loaded, stamp)
     for name in ("challenger_score", "challenger_version"):
         again = again.set_column(again.schema.get_field_index(name), name, rows[name])
     return again

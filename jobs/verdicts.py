@@ -1,4 +1,4 @@
-"""Files of verdicts: CSV or JSON lines, read whole or not at all."""
+"""Files of verdicts: CSV or JSON, read whole or not at all."""
 
 import csv
 import io
@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-SUFFIXES = (".csv", ".jsonl")
 REQUIRED = ("trans_num", "fraud", "source")
 OPTIONAL = ("verified_at", "analyst", "note")
 LISTED_PROBLEMS = 10
@@ -32,20 +31,20 @@ def read_verdicts(path: Path, now: datetime) -> list[Verdict]:
 
     A line has `trans_num`, `fraud` (yes, no, true, false, 1 or 0; empty where nobody has decided
     yet: no verdict) and `source`; `verified_at` (ISO 8601 with a zone), `analyst` and `note` may be
-    there, other columns are left out.
+    there, other columns are left out. A ``.json`` file holds such lines, or one array of objects.
 
     Args:
         now: no verdict can be from after it (UTC).
 
     Raises:
-        VerdictFileError: it is no CSV or JSON-lines file in UTF-8, lacks columns, or holds a value
-            that cannot be; lines count from 1, with the header of a CSV file.
+        VerdictFileError: it is no CSV or JSON file in UTF-8, lacks columns, or holds a value that
+            cannot be; lines count from 1, with the header of a CSV file, as do objects of an array.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise VerdictFileError(f"expected UTF-8, found {error.object[error.start]:#x}") from error
-    rows = _csv_rows(text) if path.suffix.lower() == ".csv" else _json_rows(text)
+    rows = _READERS[path.suffix.lower()](text)
     verdicts: list[Verdict] = []
     problems: list[str] = []
     for line, row in rows:
@@ -116,13 +115,34 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
                 raise VerdictFileError(f"line {number}: no JSON: {error}") from error
 
 
+def _json_rows_or_array(text: str) -> Iterator[tuple[int, Any]]:
+    if not text.lstrip().startswith("["):
+        return _json_rows(text)
+    try:
+        return enumerate(json.loads(text), 1)
+    except (ValueError, RecursionError) as error:
+        raise VerdictFileError(f"no JSON: {error}") from error
+
+
+_READERS = {".csv": _csv_rows, ".jsonl": _json_rows, ".json": _json_rows_or_array}
+SUFFIXES = tuple(_READERS)
+"""How the names of files of verdicts end."""
+
+
 def _text(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     if value is None:
         return None
     if isinstance(value, bool | int | str) and len(text := str(value).strip()) <= LONGEST_TEXT:
+        if _is_broken(text):
+            raise ValueError(f"{name}: expected Unicode, found half a character in {text[:80]!r}")
         return text or None
     raise ValueError(f"{name}: expected a text, found {str(value)[:80]!r}")
+
+
+def _is_broken(text: str) -> bool:
+    """Whether it has a lone surrogate: JSON can tell one, as can bytes of a command line."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _moment(text: str, now: datetime) -> datetime:

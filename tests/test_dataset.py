@@ -94,12 +94,43 @@ def test_payments_stand_in_order_of_arrival_and_end_with_the_last_example(settin
     assert known.payments["is_mature"].tolist() == [True, True] + [False] * 6
 
 
+@pytest.mark.parametrize("table", ["transactions", "duplicates"])
+def test_what_the_score_job_came_to_after_t_was_not_known_at_t(settings, fill, table):
+    fill("transactions", row(1, 40))
+    fill("labels", verdict(2, True), verdict(1, False))
+    known = build_dataset([], settings, T)
+    fill(table, row(2, 50, scored_at=T + timedelta(seconds=1)))
+    assert build_dataset([], settings, T).fingerprint == known.fingerprint
+    fill(table, row(3, 50, scored_at=T))
+    assert set(told(build_dataset([], settings, T))) == {1, 3}
+    later = build_dataset([], settings, T + timedelta(seconds=1))
+    assert set(told(later)) == {1, 2, 3}
+
+
 def test_the_last_verdict_until_then_counts(settings, fill):
     fill("transactions", row(1), row(2, 40))
     fill("labels", verdict(1, True, 3), verdict(1, False, 2), verdict(1, True, -1))
     assert told(build_dataset([], settings, T))[1] == (0, 1, "verified")
     assert told(build_dataset([], settings, T - timedelta(days=2.5)))[2] == (0, 1, "matured")
     assert told(build_dataset([], settings, T + timedelta(days=1)))[1] == (1, 1, "verified")
+
+
+def test_verdicts_of_a_clock_that_was_ahead_are_counted(settings, fill, caplog):
+    fill("transactions", row(1), row(2))
+    ahead = datetime.now(UTC) + timedelta(days=365)
+    fill("labels", verdict(1, True) | {"arrival": 1})
+    build_dataset([], settings, T)
+    assert not caplog.messages
+    fill("labels", verdict(2, True) | {"arrival": 0, "recorded_at": ahead})
+    fill("labels", verdict(1, False) | {"arrival": 0, "recorded_at": ahead})
+    assert list(told(build_dataset([], settings, T))) == [1]
+    assert caplog.messages[0].startswith(
+        "2 verdicts are left out: they are recorded at a time yet "
+    )
+    caplog.clear()
+    later = told(build_dataset([], settings, ahead))
+    assert later == {1: (1, 1, "verified"), 2: (1, 1, "verified")}  # what arrived last
+    assert not caplog.messages
 
 
 def test_no_transaction_stands_twice(settings, fill, tmp_path):

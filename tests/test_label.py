@@ -1,17 +1,20 @@
 import logging
+import os
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from conf.lock import Locked, locked
 from jobs import label, label_merge
 from jobs.label import LabelJob
 from jobs.label_ledger import LabelLedger
 from jobs.table_log import TableLog
-from jobs.tables import ensure_table
+from jobs.tables import arrow_schema, ensure_table
 from jobs.verdict_inbox import VerdictInbox
 from tests.conftest import payment
 from tests.upkeep import commits_of, keep_up
@@ -87,7 +90,7 @@ def test_verdicts_are_recorded_and_filled_in(bank, caplog):
     assert ledger["file"].tolist() == ["monday.csv"] * 2
     assert (ledger["verified_at"] == ledger["recorded_at"]).all()
     assert [path.name for path in (bank.inbox / "taken").iterdir()] == ["monday.csv"]
-    assert "monday.csv: new verdicts: 2; what stands already: 0" in caplog.messages
+    assert "monday.csv is taken; new verdicts: 2; what stands already: 0" in caplog.messages
     assert "payments labelled: 2; verdicts that wait: 0" in caplog.messages
     # All that was there before is as it was.
     after = DeltaTable(bank.table.path).to_pandas()
@@ -180,6 +183,51 @@ def test_recorded_times_grow_though_the_clock_jumps_back(bank):
     assert bank.ledger["recorded_at"].is_monotonic_increasing
 
 
+def test_a_clock_that_was_a_year_ahead_hides_no_later_verdict(bank, caplog):
+    bank.score(1, 2)
+    bank.drop("a.csv", (1, "no", "bank"), (2, "yes", "bank"))
+    bank.look()
+    bank.now += timedelta(days=365)
+    bank.drop("b.csv", (1, "yes", "bank"), (2, "no", "bank"))
+    bank.look()
+    assert not caplog.messages
+    bank.now -= timedelta(days=365)
+    bank.drop("c.csv", (1, "no", "customer"))
+    bank.look()
+    [told] = caplog.messages
+    assert told.startswith(
+        "verdicts were recorded as of 2027-03-01T00:00:02+00:00, which is yet to "
+    )
+    ledger = LabelLedger(bank.settings.warehouse)
+    assert ledger.standing()["source"].to_dict() == {
+        payment(1)["trans_num"]: "customer", payment(2)["trans_num"]: "bank"
+    }  # fmt: skip
+    assert ledger.standing(bank.now)["label"].tolist() == [True, False]  # 2 as before the jump
+    assert bank.labels == {1: (False, "customer", 3), 2: (False, "bank", 365 * 86_400 + 2)}
+    # The same again makes known what the jump hides; nothing else is recorded twice.
+    bank.drop("d.csv", (1, "no", "customer"), (2, "no", "bank"))
+    bank.look()
+    assert len(bank.ledger) == 6
+    assert ledger.standing(bank.now)["label"].tolist() == [False, False]
+    assert bank.labels == {1: (False, "customer", 3), 2: (False, "bank", 4)}
+    assert len(caplog.messages) == 1
+
+
+def test_a_ledger_without_arrivals_comes_before_all_that_is_taken(bank):
+    old = [
+        {"trans_num": payment(1)["trans_num"], "label": True, "recorded_at": NOW + days * timedelta(days=1), "line": 2}
+        for days in (9, -9)
+    ]  # fmt: skip
+    path = bank.settings.warehouse.table("labels")
+    write_deltalake(path, pa.Table.from_pylist(old, arrow_schema("labels")), mode="append")
+    bank.drop("a.csv", (1, "no", "bank"))
+    bank.look()
+    bank.drop("b.csv", (2, "no", "bank"))
+    bank.look()
+    assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False, False]
+    assert sorted(bank.ledger["arrival"].dropna()) == [0, 1]
+
+
 def test_a_malformed_file_is_refused_whole_and_the_others_are_taken(bank, caplog):
     bank.score(1, 2)
     bank.drop("a.csv", (1, "yes", "customer"), (2, "perhaps", "customer"))
@@ -191,8 +239,10 @@ def test_a_malformed_file_is_refused_whole_and_the_others_are_taken(bank, caplog
     refused = {path.name: path.read_text() for path in (bank.inbox / "refused").iterdir()}
     assert refused["a.reason.txt"] == "line 3: fraud: expected yes or no, found 'perhaps'\n"
     assert "a.csv" in refused
+    bank.look()
     assert caplog.messages == [
-        "a.csv is refused: line 3: fraud: expected yes or no, found 'perhaps'"
+        "a.csv is refused: line 3: fraud: expected yes or no, found 'perhaps'",
+        "notes.txt is left alone: verdicts are expected in .csv, .jsonl, .json, under names without _ in front",
     ]
     assert {path.name for path in bank.inbox.iterdir()} == {
         "notes.txt",
@@ -200,6 +250,107 @@ def test_a_malformed_file_is_refused_whole_and_the_others_are_taken(bank, caplog
         "taken",
         "refused",
     }
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_half_a_character_is_refused_and_the_job_goes_on(bank):
+    """JSON can tell a lone surrogate, which no table can hold."""
+    verdict = f'{{"trans_num": "{payment(1)["trans_num"]}", "fraud": "yes", "source": "s"'
+    (bank.inbox / "a.jsonl").write_text(verdict + ', "note": "\\ud83d"}\n')
+    (bank.inbox / "b.json").write_text(f"[{verdict}}}]")
+    bank.look()
+    reason = (bank.inbox / "refused" / "a.reason.txt").read_text()
+    assert reason == "line 1: note: expected Unicode, found half a character in '\\ud83d'\n"
+    assert bank.ledger["file"].tolist() == ["b.json"]
+
+
+def test_a_file_whose_name_is_no_utf8_is_taken(bank):
+    bank.drop(os.fsdecode(b"M\xe4rz.csv"), (1, "yes", "customer"))
+    bank.drop(os.fsdecode(b"Z\xe4hler.csv"), (1, "perhaps", "customer"))
+    bank.look()
+    assert bank.ledger["file"].tolist() == ["M\\xe4rz.csv"]
+    assert len(names_in(bank.inbox / "refused")) == 2
+
+
+@pytest.mark.parametrize("answer", ["yes", "perhaps"])
+@pytest.mark.parametrize("moment", ["read_bytes", "rename"])
+def test_a_file_that_vanishes_in_between_is_told_and_the_others_are_taken(
+    bank, monkeypatch, caplog, moment, answer
+):
+    bank.drop("a.csv", (1, answer, "customer"))
+    bank.drop("b.csv", (2, "yes", "customer"))
+    act = getattr(Path, moment)
+
+    def vanished(path, *arguments):
+        if path.name == "a.csv":
+            path.unlink()
+        return act(path, *arguments)
+
+    monkeypatch.setattr(Path, moment, vanished)
+    bank.look()
+    bank.look()
+    assert names_in(bank.inbox / "taken") == {"b.csv"}
+    lost = [line for line in caplog.messages if "cannot be read or moved" in line]
+    [told] = lost
+    assert told.startswith(
+        "a.csv cannot be read or moved, tried again: No such file or directory: "
+    )
+
+
+@pytest.mark.parametrize(("name", "answer"), [("taken", "yes"), ("refused", "perhaps")])
+def test_a_file_in_the_place_of_a_folder_is_told_once_and_made_good(bank, caplog, name, answer):
+    caplog.set_level(logging.INFO, "jobs.label")
+    (bank.inbox / name).write_text("")
+    bank.drop("a.csv", (1, answer, "customer"))
+    for _ in range(3):
+        bank.look()
+    told = [line for line in caplog.messages if "cannot be" in line]
+    assert told == [f"a.csv cannot be read or moved, tried again: File exists: {bank.inbox / name}"]
+    (bank.inbox / name).unlink()
+    bank.look()
+    assert "a.csv" in names_in(bank.inbox / name)
+    assert len(bank.ledger) == (answer == "yes")
+
+
+def test_the_reason_of_a_file_with_a_long_name_is_kept(bank):
+    name = "ä" * 124 + "a.csv"
+    assert len(os.fsencode(name)) > 252
+    for _ in range(2):
+        bank.drop(name, (1, "perhaps", "customer"))
+        bank.look()
+    refused = names_in(bank.inbox / "refused")
+    assert len(refused) == 4
+    assert sum(name.endswith(".reason.txt") for name in refused) == 2
+
+
+def test_reasons_of_files_that_differ_in_their_ends_are_both_kept(bank):
+    bank.drop("a.csv", (1, "perhaps", "customer"))
+    bank.drop("a.jsonl")
+    bank.look()
+    assert len(names_in(bank.inbox / "refused")) == 4
+
+
+def test_an_inbox_that_is_away_is_told_once_and_read_when_it_is_back(bank, caplog):
+    bank.drop("a.csv", (1, "yes", "customer"))
+    away = bank.inbox.rename(bank.inbox.with_name("away"))
+    bank.look()
+    bank.look()
+    [told] = caplog.messages
+    assert told.startswith("verdicts cannot be read, tried again: No such file or directory: ")
+    away.rename(bank.inbox)
+    bank.look()
+    assert len(bank.ledger) == 1
+
+
+def test_a_name_that_is_never_taken_is_told_once(bank, caplog):
+    bank.drop("_a.csv", (1, "yes", "customer"))
+    bank.look()
+    bank.look()
+    [told] = caplog.messages
+    assert told.startswith("_a.csv is left alone: verdicts are expected in .csv, .jsonl, .json, ")
 
 
 def test_files_of_one_name_are_all_kept(bank):
@@ -336,6 +487,37 @@ def test_one_verdict_without_its_answer_is_refused(bank, monkeypatch, capsys):
         run(monkeypatch, "--trans-num", "a", "--source", "phone")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "error: fraud is missing\n"
+    assert not list(bank.inbox.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--fraud", "yes", "--source", "phone"), "trans_num is missing"),
+        (("--note", "stolen"), "trans_num is missing, fraud is missing, source is missing"),
+        (
+            (
+                "--trans-num",
+                "a",
+                "--fraud",
+                "yes",
+                "--source",
+                "s",
+                "--note",
+                os.fsdecode(b"b\xff"),
+            ),
+            "note: expected Unicode, found half a character in 'b\\udcff'",
+        ),
+    ],
+)
+def test_one_verdict_that_cannot_be_is_an_error_and_leaves_nothing(
+    bank, monkeypatch, capsys, arguments, told
+):
+    monkeypatch.setattr(label, "run_label", lambda *arguments: 1 / 0)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, *arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {told}\n"
     assert not list(bank.inbox.iterdir())
 
 

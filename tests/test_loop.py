@@ -3,7 +3,8 @@
 import io
 import re
 import threading
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pandas as pd
 import pytest
@@ -16,9 +17,11 @@ from ingest.payment_files import read_payments
 from jobs.breaches import mean_average_precision
 from jobs.loop_day import Loop
 from jobs.loop_plot import accuracy_plot
+from jobs.loop_story import Event, Story
 from jobs.loop_view import accuracy_rows, print_day, print_summary, subjects
 from jobs.mail_catcher import catcher
-from jobs.metrics_table import latest_metrics
+from jobs.metrics_table import frame_of, latest_metrics
+from jobs.tables import arrow_schema
 from tests.conftest import PROJECT, free_port
 from training.alias_moves import AliasMoves
 from training.replay import replay
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 DAYS, CHANGE = 24, 8
 MATURITY = 2
+START = datetime(2025, 6, 1, tzinfo=UTC)
 
 
 def changed(settings, **sections):
@@ -69,6 +73,18 @@ def only(events):
     return event
 
 
+def test_days_of_which_none_has_matured_are_plotted_too(tmp_path):
+    row = dict.fromkeys(arrow_schema("model_metrics").names)
+    row |= {"day": date(2025, 6, 1), "model_name": "fraud", "model_version": "1"}
+    metrics = frame_of([row | {"is_matured": False, "computed_at": START}])
+    story = Story([Event(START, "champion", "v1 trained", "1")])
+    figure = accuracy_plot(metrics, story, START + timedelta(days=3), {"1": 0.8})
+    figure.savefig(tmp_path / "accuracy.png")
+    console = Console(file=io.StringIO(), width=120)
+    print_summary(console, story, metrics, START + timedelta(days=20), tmp_path)
+    assert "v1 trained" in console.file.getvalue()
+
+
 def test_a_change_of_fraud_is_noticed_learned_and_mended(
     spark, small, mails, tmp_path, monkeypatch
 ):
@@ -94,15 +110,17 @@ def test_a_change_of_fraud_is_noticed_learned_and_mended(
     assert "average precision (fraud v1)" in alarm.text
     found = [{breach.label for breach in day.look.breaches} for day in days]
     sent = subjects(mails)
-    assert len(sent) == sum(
-        one != other for one, other in zip([set(), *found], found, strict=False)
-    )
+    standing = [set()]
+    for breaches, day in zip(found, days, strict=True):
+        standing.append(standing[-1] - {judged.label for judged in day.look.judged} | breaches)
+    assert len(sent) == sum(one != other for one, other in pairwise(standing))
     assert [moment for moment, _ in sent if moment <= alarm.moment] == [alarm.moment]
 
     # A version is trained on verdicts and scores in shadow, then in the champion's place.
     assert (retrained.version, promoted.version) == ("2", "2")
     rows = DeltaTable(small.warehouse.table("transactions")).to_pandas()
     assert len(rows) == sum(day.payments for day in days)
+    assert rows["scored_at"].equals(rows["ingested_at"])  # simulated, too
     in_shadow = rows["ingested_at"].between(retrained.moment, promoted.moment, inclusive="left")
     assert in_shadow.sum() > 1000
     assert (rows["challenger_version"].eq("2") == in_shadow).all()

@@ -1,6 +1,7 @@
 import logging
 import sys
 from datetime import date, timedelta
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -41,6 +42,31 @@ def receive(settings, first, count, days_ago, **changes):
         column = pa.array(times, rows.schema.field(name).type)
         rows = rows.set_column(place(name), rows.schema.field(name), column)
     append(settings, "transactions", rows)
+
+
+def receive_daily(settings, count, days_ago):
+    """``count`` payments on each of these days, of version 1."""
+    for day in days_ago:
+        receive(settings, 100 * day, count, days_ago=day, model_version="1")
+
+
+def points(registry, name="payments"):
+    """The days (as steps) that MLflow holds of a metric."""
+    experiment = registry.get_experiment_by_name("fraud-monitor")
+    (run,) = registry.search_runs([experiment.experiment_id])
+    return [point.step for point in registry.get_metric_history(run.info.run_id, name)]
+
+
+@pytest.fixture
+def away(settings, monkeypatch):
+    """Take the registry's file away, and bring it back."""
+    path = Path(settings.registry.tracking_uri.removeprefix("sqlite:///"))
+
+    def move(is_away):
+        source, target = (path, path.with_suffix(".away"))[:: 1 if is_away else -1]
+        source.rename(target)
+
+    return move
 
 
 def report(settings, numbers, recorded_at, label=True):
@@ -126,11 +152,12 @@ def test_a_look_writes_only_what_changed(settings, facts):
     # A verdict on a day that is settled, and one on a day that has matured.
     report(settings, [11, 1], NOON + timedelta(hours=2))
     found = look(settings, NOON + timedelta(hours=3), facts)
-    assert found.written == 1
-    assert [row["labelled"] for row in days(found).values()] == [0, 1, 0]
+    assert found.written == 2
+    assert [row["labelled"] for row in days(found).values()] == [1, 1, 0]
+    assert [row["frauds"] for row in days(found).values()] == [1, 3.0, 3.0]
     found = look(settings, NOON + timedelta(days=21), facts)
     assert [row["is_matured"] for row in days(found).values()] == [True, True, False]
-    assert [row["frauds"] for row in days(found).values()] == [0, 1, 3.0]
+    assert [row["frauds"] for row in days(found).values()] == [1, 1, 3.0]
 
 
 def test_only_what_was_known_by_then_counts(settings, facts):
@@ -157,8 +184,7 @@ def test_a_registry_that_is_away_is_a_warning_and_the_rows_are_written(settings,
 
 def test_drift_is_told_mailed_and_logged(settings, facts, registry, tmp_path, monkeypatch):
     settings = limits(settings)
-    receive(settings, 0, 25, days_ago=6.9, model_version="1")
-    receive(settings, 30, 25, days_ago=0, model_version="1")
+    receive_daily(settings, 25, range(7))
     mails = []
     monkeypatch.setattr(monitor, "send_alarm", lambda *mail, **options: mails.append(mail))
     for hours in (0, 1):
@@ -180,7 +206,7 @@ def test_drift_is_told_mailed_and_logged(settings, facts, registry, tmp_path, mo
     assert run.data.metrics["payments"] == 25
     steps = {point.step for point in registry.get_metric_history(run.info.run_id, "payments")}
     assert max(steps) == (NOON.date() - date(1970, 1, 1)).days
-    assert len(steps) == 2
+    assert len(steps) == 7
     (artifact,) = registry.list_artifacts(run.info.run_id, "drift")
     assert artifact.path == f"drift/{NOON:%Y-%m-%d}.html"
     assert facts.of("fraud", "1").average_precision == 0.9
@@ -195,16 +221,120 @@ def test_a_version_that_is_not_registered_is_no_registry_that_is_away(facts, reg
 
 def test_drift_is_not_judged_before_the_window_is_full(settings, facts, registry):
     settings = limits(settings)
-    receive(settings, 0, 30, days_ago=3, model_version="1")
+    receive_daily(settings, 30, range(3))
     found = look(settings, NOON, facts)
     assert list(found.pages) == [("fraud", "1")]
     assert found.breaches == []
 
 
+def test_drift_is_not_judged_on_a_window_with_a_pause(settings, facts, registry):
+    settings = limits(settings)
+    receive_daily(settings, 25, (0, 1, 2, 4, 5, 6))
+    found = look(settings, NOON, facts)
+    assert [judged.name for judged in found.judged] == ["no payments", "delay", "rejected rows"]
+    assert found.breaches == []
+    assert look(limits(settings, max_silence_hours=50), NOON, facts).breaches != []
+
+
+def test_no_outage_makes_a_breach_over_or_new(settings, registry, away, monkeypatch):
+    """Neither of the registry, nor of the payments."""
+    settings = limits(settings, max_average_precision_drop=0.0)
+    receive_daily(settings, 25, range(7))
+    receive(settings, 1000, 20, days_ago=32, model_version="1", prediction=False)
+    report(settings, range(1000, 1006), NOON - timedelta(days=20))
+    subjects = []
+    monkeypatch.setattr(monitor, "send_alarm", lambda _, subject, *mail, **options: subjects.append(subject))  # fmt: skip
+
+    def tell(moment):
+        """As a process of its own would."""
+        return look_and_mail(settings, moment, KnownFacts(settings.registry), sleep=lambda s: None)
+
+    tell(NOON)
+    assert len(subjects) == 1
+    assert {"drift of amount_usd", "average precision", "recall"} == {
+        breach.name for breach in tell(NOON).breaches
+    }
+    away(True)
+    tell(NOON + timedelta(hours=1))
+    away(False)
+    tell(NOON + timedelta(hours=2))
+    assert len(subjects) == 1
+    tell(NOON + timedelta(days=9))
+    assert subjects[1:] == ["Fraud model: no payments"]
+
+
+def test_what_an_outage_of_the_registry_kept_back_is_filled_in(settings, registry, away):
+    settings = limits(settings)
+    receive_daily(settings, 25, range(35, 38))
+
+    def psi(moment):
+        found = look(settings, moment, KnownFacts(settings.registry))
+        return [bool(row["psi"]) for row in days(found).values()]
+
+    assert psi(NOON - timedelta(days=36)) == [True, True]
+    away(True)
+    # The first two days mature, the third one comes.
+    assert psi(NOON) == [True, True, False]
+    receive_daily(settings, 25, [3])
+    assert psi(NOON) == [True, True, False, False]
+    away(False)
+    assert psi(NOON + timedelta(days=10)) == [True] * 4
+    day = (NOON.date() - date(1970, 1, 1)).days
+    assert set(points(registry)) == set(points(registry, "psi/amount_usd"))
+    assert set(points(registry, "precision")) == {day - 37, day - 36, day - 35}
+    assert points(registry, "estimated_precision")[-1] == day - 3
+    assert look(settings, NOON + timedelta(days=10), KnownFacts(settings.registry)).written == 0
+
+
+def test_what_a_monitor_that_was_killed_did_not_log_is_logged_by_the_next(
+    settings, facts, registry, monkeypatch
+):
+    receive_daily(settings, 5, range(3))
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(monitor, "log_look", die)
+        with pytest.raises(KeyboardInterrupt):
+            look(settings, NOON, facts)
+    for hours in (1, 2):
+        assert look(settings, NOON + timedelta(hours=hours), facts).written == 0
+        assert len(points(registry)) == 3
+
+
+def test_a_clock_that_is_set_back_makes_no_rows_again_and_again(settings, facts):
+    for day in (1, 1.9, 2, 3, 40):
+        receive(settings, int(100 * day), 4, days_ago=day)
+    look(settings, NOON, facts)
+    table = settings.warehouse.table("model_metrics")
+    counts = []
+    for hours in range(3):
+        look(settings, NOON - timedelta(days=2, hours=-hours / 10), facts)
+        counts.append(DeltaTable(table).to_pyarrow_table().num_rows)
+    assert counts == [4, 4, 4]
+    assert look(settings, NOON + timedelta(hours=1), facts).written == 1
+    assert latest_metrics(table)["payments"].tolist() == [4, 4, 8, 4]
+
+
+def test_a_clock_that_was_ahead_leaves_no_trace(settings, facts, registry):
+    for day in (1, 3, 20):
+        receive(settings, 100 * day, 4, days_ago=day, model_version="1")
+    right = look(settings, NOON, facts).metrics
+    assert look(settings, NOON + timedelta(days=365), facts).metrics["is_matured"].all()
+    found = look(settings, NOON + timedelta(hours=1), facts).metrics
+    assert not found["is_matured"].any()
+    assert found["frauds"].tolist() == right["frauds"].tolist()
+    report(settings, [300], NOON + timedelta(hours=2))
+    found = look(settings, NOON + timedelta(hours=3), facts).metrics
+    assert found["labelled"].tolist() == [0, 1, 0]
+    assert len(points(registry, "estimated_precision")) > 3
+
+
 def test_accuracy_delay_and_rejected_rows_have_limits(settings, facts):
     settings = limits(settings, max_delay_p99_seconds=1.0)
     receive(settings, 0, 10, days_ago=32, prediction=False)
-    receive(settings, 20, 2, days_ago=0.5)
+    receive(settings, 20, 17, days_ago=0.5)
     report(settings, range(6), NOON - timedelta(days=20))
     rejected = {"source": "api", "received_at": NOON - timedelta(hours=2)}
     append(settings, "rejected", [rejected | {"position": n} for n in range(3)])
@@ -232,7 +362,7 @@ def test_the_command_prints_days_and_limits(settings, monkeypatch, capsys):
     from datetime import UTC, datetime
 
     now = datetime.now(UTC)
-    receive(settings, 0, 5, days_ago=(NOON - now) / timedelta(days=1) + 1)
+    receive(settings, 0, 5, days_ago=(NOON - now) / timedelta(days=1) + 0.5)
     monkeypatch.setattr(sys, "argv", ["monitor", "--config", "conf/local.toml"])
     monkeypatch.setenv("COLUMNS", "200")
     assert monitor.main() == 0

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.conftest import PROJECT
+from training.promote import NO_CHALLENGER, RULE_DOES_NOT_HOLD
 
 TEXT = (PROJECT / "docs" / "operations.md").read_text(encoding="utf-8")
 FIELDS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -86,6 +87,10 @@ def test_cron_commands_hold_no_bare_percent_sign():
 def test_the_dags_are_python():
     compile(dag(), "operations.md", "exec")
     assert len(set(dag_options("task_id"))) == len(dag_options("bash_command")) == 5
+
+
+def test_airflow_skips_the_days_on_which_nothing_is_promoted_and_no_failure():
+    assert dag_options("skip_on_exit_code") == [[RULE_DOES_NOT_HOLD, NO_CHALLENGER]]
 
 
 class Parsed(Exception):

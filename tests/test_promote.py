@@ -3,6 +3,7 @@
 import shutil
 import sys
 from datetime import UTC, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from tests.conftest import save_code_model
 from tests.written_rows import NOON, scored_rows
 from training.alias_moves import AliasMoves
 from training.compare import compare, find_contender
+from training.promote import NO_CHALLENGER, RULE_DOES_NOT_HOLD
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -144,6 +146,17 @@ def moves_of(settings):
     return AliasMoves(settings.warehouse).of("fraud", "champion")
 
 
+def test_a_time_yet_to_come_is_warned_of_and_no_time_is_told(run, caplog):
+    run("--dry-run", "--as-of", AS_OF.isoformat())
+    assert "yet to come" not in caplog.text
+    run("--dry-run", "--as-of", "2999-01-01")
+    assert "2999-01-01 00:00:00+00:00 is yet to come: what is known by then" in caplog.text
+    status, said = run("--as-of", "soon")
+    assert status == 2
+    assert "--as-of: expected a time such as" in said
+    assert "found 'soon'" in said
+
+
 def test_a_better_challenger_becomes_champion_and_a_rollback_takes_it_back(run, client, settings):
     status, said = run("--why", "finds them all")
     assert status == 0, said
@@ -210,7 +223,7 @@ def test_the_payments_after_both_trainings_that_matured_are_judged(settings, cli
 
 def test_a_version_without_a_training_window_is_judged_from_its_registration(run, client):
     status, said = run("--challenger-version", "4")
-    assert status == 1
+    assert status == RULE_DOES_NOT_HOLD
     assert "fraud v4 does not tell until when it was trained" in said
     assert "on 0 payments" in said
     assert "✗ at least 30 known frauds: 0 among 0 judged payments" in said
@@ -221,7 +234,7 @@ def test_a_version_without_a_training_window_is_judged_from_its_registration(run
 
 def test_a_rule_that_does_not_hold_stops_and_force_does_not(run, client, settings):
     status, said = run("--challenger-version", "3")
-    assert status == 1
+    assert status == RULE_DOES_NOT_HOLD
     assert "✓ average precision" in said
     assert "✗ calibration error of at most 0.02: 0.2" in said
     assert "v1 stays." in said
@@ -261,7 +274,7 @@ def test_a_champion_that_is_broken_or_gone_gives_way_to_force(run, client, setti
 def test_too_few_frauds_are_told(run, client, monkeypatch):
     monkeypatch.setenv("FRAUD_PROMOTE__MIN_FRAUDS", "1000")
     status, said = run()
-    assert status == 1
+    assert status == RULE_DOES_NOT_HOLD
     assert "✗ at least 1,000 known frauds: " in said
     assert aliases_of(client)["champion"] == 1
 
@@ -277,7 +290,7 @@ def test_a_dry_run_moves_nothing(run, client, settings):
 def test_a_challenger_that_was_set_aside_needs_force(run, client):
     client.set_model_version_tag("fraud", "2", "set_aside", "it fails: ValueError")
     status, said = run()
-    assert status == 1
+    assert status == RULE_DOES_NOT_HOLD
     assert "✗ the score job did not set it aside: set aside: it fails: ValueError" in said
     assert run("--force")[0] == 0
     assert aliases_of(client) == {"champion": 2}
@@ -292,8 +305,20 @@ def test_what_cannot_be_compared_ends_with_status_2(run, client):
         assert status == 2
         assert said.startswith("error: ")
         assert expected in said
+
+
+def test_ordinary_days_and_failures_have_statuses_of_their_own(run, client, settings, monkeypatch):
     client.delete_registered_model_alias("fraud", "challenger")
-    assert "alias challenger" in run()[1]
+    status, said = run()
+    assert status == NO_CHALLENGER
+    assert "alias challenger" in said
+    client.delete_registered_model_alias("fraud", "champion")
+    assert run()[0] == 2
+    Path(settings.registry.tracking_uri.removeprefix("sqlite:///")).unlink()
+    assert run()[0] == 2
+    monkeypatch.setenv("FRAUD_PROMOTE__CONFIDENCE", "7")
+    assert run()[0] == 2
+    assert not {RULE_DOES_NOT_HOLD, NO_CHALLENGER} & {0, 1, 2, 126, 127, 130}
 
 
 def test_a_move_by_hand_is_recorded_by_the_next_command(run, client, settings):

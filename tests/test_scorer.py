@@ -1,5 +1,7 @@
 """How a task scores: champion, challenger in shadow, and the fallback."""
 
+from datetime import UTC, datetime
+
 import pyarrow as pa
 import pytest
 
@@ -7,7 +9,7 @@ from jobs.arrivals import PAYMENTS
 from jobs.features import FEATURE_NAMES
 from jobs.model import ModelRefused
 from jobs.scorer import TaskJudge
-from jobs.scoring import load_archive
+from jobs.scoring import load_archive, stamped_at_receipt
 from tests.models import code_version
 from tests.written_rows import scored_rows
 
@@ -50,6 +52,15 @@ def test_the_challengers_score_stands_beside_the_champions():
     judge = TaskJudge(Shared("1", HALF), Shared("2", BY_AMOUNT), None)
     assert told(judge(payments(100, 900))) == [("1", 0.5, "2", 0.1), ("1", 0.5, "2", 0.9)]
     assert judge.troubles == {}
+
+
+def test_the_time_of_scoring_is_the_clocks_unless_it_is_told():
+    some, began = payments(100, 900), datetime.now(UTC)
+    [first, second] = TaskJudge(Shared("1", HALF), None, None)(some)["scored_at"].to_pylist()
+    assert began <= first == second <= datetime.now(UTC)
+    for champion, previous in ((HALF, None), (NO_NUMBER, Shared("0", HALF))):
+        judge = TaskJudge(Shared("1", champion), None, previous, stamped_at_receipt)
+        assert judge(some)["scored_at"].equals(some["received_at"])
 
 
 def test_without_a_challenger_its_columns_are_null():

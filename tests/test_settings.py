@@ -184,6 +184,14 @@ def test_a_duration_is_a_finite_number_above_zero(monkeypatch, value):
     assert "registry.poll_seconds: " in problems_of(LOCAL)
 
 
+@pytest.mark.parametrize(
+    "key", ["monitor.window_days", "label.maturity_days", "monitor.max_silence_hours"]
+)
+def test_a_time_that_is_counted_back_from_now_has_an_end(monkeypatch, key):
+    monkeypatch.setenv(f"FRAUD_{key.upper().replace('.', '__')}", "1e9")
+    assert f"{key}: " in problems_of(LOCAL)
+
+
 @pytest.mark.parametrize("content", [b"[smtp\n", b"\xff\xfe", b"port = \n"])
 def test_what_is_no_toml_is_named(tmp_path, content):
     path = tmp_path / "settings.toml"

@@ -29,6 +29,11 @@ def test_both_formats_tell_the_same(tmp_path):
     told = read_verdicts(written(tmp_path, "\ufeff" + table), NOW)
     also = read_verdicts(written(tmp_path, lines, "verdicts.jsonl"), NOW)
     assert [row | {"line": 0} for row in told] == [row | {"line": 0} for row in also]
+    assert read_verdicts(written(tmp_path, lines, "verdicts.json"), NOW) == also
+    array = f"\n[{','.join(lines.strip().splitlines()[::2])}]"
+    whole = read_verdicts(written(tmp_path, array, "array.json"), NOW)
+    assert [row | {"line": 0} for row in whole] == [row | {"line": 0} for row in also]
+    assert [row["line"] for row in whole] == [1, 2]
     assert [row["line"] for row in told] == [2, 3]
     assert told[0] == {
         "trans_num": "a1", "label": True, "verified_at": datetime(2026, 2, 27, 8, tzinfo=UTC), "source": "chargeback",
@@ -71,6 +76,10 @@ def test_other_columns_are_left_out(tmp_path):
         ("a.jsonl", "{\n", "line 1: no JSON"),
         ("a.jsonl", "[" * 100_000, "line 1: no JSON"),
         ("a.jsonl", "[1]\n", r"line 1: expected an object, found '\[1\]'"),
+        ("a.json", "[1]", r"line 1: expected an object, found '1'"),
+        ("a.json", "[1]\n[2]", "no JSON: Extra data"),
+        ("a.json", "[" * 100_000, "no JSON"),
+        ("a.json", "{\n", "line 1: no JSON"),
         ("a.jsonl", '{"trans_num": {"x": 1}, "fraud": "yes", "source": "s"}\n', "trans_num: expected a text"),
         ("a.jsonl", '{"trans_num": "a", "fraud": "yes", "source": "%s"}' % ("s" * 10_001), "source: expected a text"),
     ],

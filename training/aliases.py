@@ -20,6 +20,10 @@ class AliasError(Exception):
     """An alias cannot be read or moved; the message says why."""
 
 
+class NoChallenger(AliasError):
+    """The registry answers that no version is challenger."""
+
+
 class Aliases:
     """The aliases of the settings' model, and the table of their moves. One process at a time moves
     them.
@@ -56,9 +60,10 @@ class Aliases:
         """The version that scores in shadow.
 
         Raises:
-            AliasError: there is none, or the registry does not answer.
+            NoChallenger: there is none.
+            AliasError: the registry does not answer.
         """
-        return self._version_of(self._registry.challenger_alias)
+        return self._version_of(self._registry.challenger_alias, NoChallenger)
 
     def tags(self, version: str) -> dict[str, str]:
         """The tags of a version.
@@ -171,11 +176,11 @@ class Aliases:
                 self._registry.model_name, self._registry.challenger_alias
             )
 
-    def _version_of(self, alias: str) -> str:
+    def _version_of(self, alias: str, missing: type[AliasError] = AliasError) -> str:
         found = self._aliases()
         if alias not in found:
             there = ", ".join(f"{name} (v{version})" for name, version in sorted(found.items()))
-            raise AliasError(
+            raise missing(
                 f"no version of {self._registry.model_name} has the alias {alias}; "
                 f"there is {there or 'no alias'}"
             )

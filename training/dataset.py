@@ -41,6 +41,7 @@ from conf.sections import LabelSettings
 from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.column_arrays import Marks
+from jobs.envelopes import MOMENT
 from jobs.label_ledger import standing_verdicts
 from jobs.model import TRUTH
 from jobs.run import log_to_stderr
@@ -61,8 +62,9 @@ time that passed; ``context`` has none."""
 CHOICES = {"maturity_days", "max_review_weight"}
 """Settings of `label` that decide what is an example, and how much it weighs."""
 
-_VERDICT_COLUMNS = ("trans_num", "label", "source", "recorded_at", "line")
+_VERDICT_COLUMNS = ("trans_num", "label", "source", "recorded_at", "line", "arrival")
 _BEGINNING = pd.Timestamp(0, tz="UTC")
+_END = datetime.max.replace(tzinfo=UTC)
 
 
 class NoExamples(ValueError):
@@ -109,13 +111,15 @@ class Dataset:
 def build_dataset(files: Sequence[str | Path], settings: Settings, as_of: datetime) -> Dataset:
     """What was known at ``as_of`` (UTC) of the payments in ``files`` and in the Delta tables.
 
-    What the tables took in, merged, compacted or vacuumed since changes nothing. Where ``as_of`` is
+    What the tables took in, merged, compacted or vacuumed since changes nothing. Verdicts that are
+    recorded at a time yet to come are missing, and a warning counts them. Where ``as_of`` is
     now, a verdict that is being written in this very moment can be missing.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file cannot be used.
         NoExamples: no payment has a label.
     """
+    _tell_of_verdicts_to_come(settings, max(as_of, datetime.now(UTC)))
     told = payments_of_files(files)
     arrived = payments_of_tables(settings.warehouse, as_of)
     # As a new checkpoint takes files: all on the day on which the first payment arrives.
@@ -135,6 +139,17 @@ def build_dataset(files: Sequence[str | Path], settings: Settings, as_of: dateti
     # What came later is nobody's past; and the newest payments are still on their way to the table.
     payments = payments.iloc[: known[-1] + 1].drop(columns=PLACE).reset_index(drop=True)
     return Dataset(payments, as_of)
+
+
+def _tell_of_verdicts_to_come(settings: Settings, now: datetime) -> None:
+    every = rows_until(settings.warehouse, "labels", ["recorded_at"], "recorded_at", _END)
+    count = pc.sum(pc.greater(every["recorded_at"], pa.scalar(now, MOMENT))).as_py() or 0
+    if count:
+        log.warning(
+            "%d verdicts are left out: they are recorded at a time yet to come, until %s, because "
+            "the clock was wrong when they were taken; drop their files again (docs/labels.md)",
+            count, pc.max(every["recorded_at"]).as_py().isoformat(timespec="seconds"),
+        )  # fmt: skip
 
 
 def _labelled(payments: pd.DataFrame, settings: Settings, as_of: datetime) -> pd.DataFrame:

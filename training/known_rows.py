@@ -29,6 +29,7 @@ _FIELDS = {field.name: field for field in PAYMENT_FIELDS}
 _MOMENTS: Final = "datetime64[us, UTC]"
 KNOWN_COLUMNS = (*_FIELDS, "event_time", "ingested_at", PLACE)
 _READ = [*(name for name in _FIELDS if name != TRUTH), "event_time", "ingested_at"]
+_ORDERED = ("source", "position")
 
 
 def payments_of_files(paths: Sequence[str | Path]) -> pd.DataFrame:
@@ -45,17 +46,21 @@ def payments_of_files(paths: Sequence[str | Path]) -> pd.DataFrame:
 
 
 def payments_of_tables(warehouse: WarehouseSettings, as_of: datetime) -> pd.DataFrame:
-    """``KNOWN_COLUMNS`` of the payments in `transactions` and `duplicates` that were received until
-    ``as_of`` (UTC), by time of receipt, source and position.
+    """``KNOWN_COLUMNS`` of the payments in `transactions` and `duplicates` that were received and
+    scored until ``as_of`` (UTC), by time of receipt, source and position. What the score job came
+    to only later was not in the tables then.
 
     The simulated truth of the API is not even read: `is_fraud` is NaN.
     """
     tables = []
     for name in ("transactions", "duplicates"):
-        rows = rows_until(warehouse, name, [*_READ, "source", "position"], "ingested_at", as_of)
+        rows = rows_until(warehouse, name, [*_READ, *_ORDERED, "scored_at"], "ingested_at", as_of)
+        # Rows of `duplicates` from before it had the column do not tell it.
+        is_scored = pc.less_equal(rows["scored_at"], pa.scalar(as_of, MOMENT))
+        rows = rows.filter(pc.fill_null(is_scored, True))
         tables.append(rows.append_column(PLACE, pa.array([name] * len(rows), pa.string())))
-    order = [(name, "ascending") for name in ("ingested_at", "source", "position")]
-    rows = pa.concat_tables(tables).sort_by(order).drop_columns(["source", "position"])
+    order = [(name, "ascending") for name in ("ingested_at", *_ORDERED)]
+    rows = pa.concat_tables(tables).sort_by(order).drop_columns([*_ORDERED, "scored_at"])
     rows = rows.set_column(rows.column_names.index("dob"), "dob", rows["dob"].cast(pa.string()))
     frame: pd.DataFrame = rows.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     return _whole(frame)

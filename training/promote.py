@@ -4,8 +4,9 @@
 [--why TEXT] [--who NAME] [--force | --dry-run]``; back to the previous champion:
 ``python -m training.promote --config conf/local.toml --rollback [--why TEXT]``.
 
-Status 0: the alias moved (or would have, with ``--dry-run``). Status 1: the rule does not hold, the
-alias stays. Status 2: there is nothing to compare or to move.
+Status 0: the alias moved (or would have, with ``--dry-run``). Status 10: the rule does not hold,
+the alias stays. Status 11: there is no challenger. Any other is a failure: 2 with one line that
+says why, 1 with a traceback.
 """
 
 import argparse
@@ -18,12 +19,16 @@ from mlflow.exceptions import MlflowException
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.model import ModelRefused
 from training.alias_moves import FORCED, PROMOTION, AliasMove
-from training.aliases import AliasError, Aliases
+from training.aliases import AliasError, Aliases, NoChallenger
 from training.compare import compare, find_contender
+from training.dataset import NoMoment, moment_of
 from training.figures import figures_of
 from training.promotion_report import Assessment, log_page, page, rows_of, write_page
 from training.promotion_rule import clauses
 from training.versions import VersionNotFound
+
+RULE_DOES_NOT_HOLD, NO_CHALLENGER = 10, 11
+"""Exit statuses of ordinary days; no interpreter and no shell ends with them by itself."""
 
 _LINE = "  {:<32} {:>28} {:>28} {:>30}"
 
@@ -43,7 +48,9 @@ def main() -> int:
             print(f"rolled back: {settings.registry.alias} moved {_from_to(move)}")
             return 0
         return _promote(settings, arguments, aliases, who)
-    except (AliasError, VersionNotFound, ModelRefused, MlflowException, OSError) as error:
+    except NoChallenger as error:
+        stop(str(error), status=NO_CHALLENGER)
+    except (AliasError, VersionNotFound, ModelRefused, MlflowException, NoMoment, OSError) as error:
         stop(str(error), status=2)
 
 
@@ -76,7 +83,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     if champion is None:
         return _force(settings, arguments, aliases, who, None, "there is no champion")
     try:
-        assessment = assess(settings, aliases, champion, challenger, arguments.as_of)
+        assessment = assess(settings, aliases, champion, challenger, moment_of(arguments.as_of))
     except (ModelRefused, VersionNotFound) as error:
         if not arguments.force:
             raise
@@ -96,7 +103,7 @@ def _promote(settings: Settings, arguments: argparse.Namespace, aliases: Aliases
     if moves and not arguments.dry_run:
         move = aliases.promote(challenger, champion, kind, who, why, run_id)
         print(f"{move.kind}: {settings.registry.alias} moved {_from_to(move)}")
-    return 0 if moves else 1
+    return 0 if moves else RULE_DOES_NOT_HOLD
 
 
 def _force(
@@ -177,16 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--who", help="kept with the move (default: the user's name)")
     parser.add_argument(
         "--as-of",
-        type=_moment,
-        default=datetime.now(UTC),
         help="judge with what was known then: an ISO time, UTC where it has no zone (default: now)",
     )
     return parser
-
-
-def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def _user() -> str:
