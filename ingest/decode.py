@@ -5,9 +5,12 @@ The payments API answers in pandas' "split" form, ``{"columns": [...], "index": 
 """
 
 import json
+import re
+from collections import Counter
 from typing import Any
 
 _MAX_STRINGS = 4  # JSON in a string in a string ...: the API is known to use one
+_CARD_LIKE = re.compile(r"[0-9][0-9\s-]{6,}[0-9]")  # where columns are rows: never in a log
 
 
 class UndecodableBody(ValueError):
@@ -53,8 +56,10 @@ def _columns(answer: Any) -> list[str]:
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UndecodableBody(f"expected `columns` as a list of names, found {_kind(columns)}")
     if len(set(columns)) < len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
-        raise UndecodableBody(f"expected distinct `columns`, found {twice[:50]!r} more than once")
+        counts = Counter(columns)
+        twice = next(name for name in columns if counts[name] > 1)
+        shown = _CARD_LIKE.sub("…", twice[:50])
+        raise UndecodableBody(f"expected distinct `columns`, found {shown!r} more than once")
     return columns
 
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.envelope import ENCRYPTED
 from ingest.schema import (
+    CARD_PATTERN,
     DATE_PATTERN,
-    DIGITS_PATTERN,
     EARLIEST_DATE,
     EARLIEST_EVENT,
     LARGEST_MILLISECONDS,
@@ -104,7 +105,7 @@ _EITHER = ("cc_num", "zip")
 
 
 def _payload_schema(either: pa.DataType) -> pa.Schema:
-    types = _NUMERIC_TYPES | dict.fromkeys(("text", "digits", "date", "timestamp"), pa.string())
+    types = _NUMERIC_TYPES | dict.fromkeys(("text", "card", "date", "timestamp"), pa.string())
     return pa.schema(
         [
             (field.name, either if field.name in _EITHER else types[field.type])
@@ -146,8 +147,8 @@ def _typed(field: PaymentField, column: pa.Array) -> tuple[pa.Array, pa.Array]:
             fits = pc.and_(fits, pc.equal(column, pc.floor(column)))
             whole = pc.if_else(fits, column, pa.scalar(None, pa.float64()))
             return whole.cast(pa.int64()), fits
-        case "digits":
-            return column, pc.match_substring_regex(column, DIGITS_PATTERN)
+        case "card":
+            return column, pc.match_substring_regex(column, CARD_PATTERN)
         case "date":
             shaped = pc.match_substring_regex(column, DATE_PATTERN)
             days = cast_texts(pc.if_else(shaped, column, pa.scalar(None, pa.string())), pa.date32())
@@ -217,6 +218,8 @@ def _judge(envelope: dict[str, Any], rules: Rules) -> dict[str, Any]:
 def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
     if envelope["encoding"] == "none":
         raise InvalidPayment("no envelope: the line was not landed by ingest")
+    if envelope["encoding"] == ENCRYPTED:
+        raise InvalidPayment("encrypted by ingest: no row, or none with a card number in cc_num")
     if envelope["encoding"] != "text":
         raise InvalidPayment("not UTF-8 text; the payload is its base64")
     try:
