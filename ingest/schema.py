@@ -172,6 +172,23 @@ def check_payment(
     return values
 
 
+def extra_of(payment: Mapping[str, Any]) -> str | None:
+    """The fields of a payment that ``PAYMENT_FIELDS`` does not name, as the JSON text of an object
+    (ASCII, values as received); None where there are none.
+
+    Raises:
+        InvalidPayment: they are nested too deeply to write.
+    """
+    extra = {name: value for name, value in payment.items() if name not in _NAMES}
+    try:
+        return json.dumps(extra) if extra else None
+    except RecursionError as error:
+        raise InvalidPayment("other fields: nested too deeply") from error
+
+
+_NAMES = frozenset(FIELD_NAMES)
+
+
 def _shown(raw: Any) -> str:
     try:
         text = repr(raw)
