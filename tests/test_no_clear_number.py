@@ -89,7 +89,10 @@ def bodies_with(cards):
         row(11, cc_num=None, last=first), row(12, cc_num="4000-12", job=second), [first, second], first,
         {"cc_num": first, "amt": 1}, row(13, cc_num=[third]), row(14, cc_num=f"no. {third}"),
     )  # fmt: skip
-    yield answer([*row(21, cc_num=first), {"pan": [spaced, int(second)]}, second], columns=[*COLUMNS, "more", second])
+    yield answer(
+        [*row(21, cc_num=first), {"pan": [spaced, int(second)]}, second],
+        columns=[*COLUMNS, "more", second],
+    )
     yield answer([*row(31, cc_num=second), f"pan {second}"], columns=[*COLUMNS, "note"])
     yield answer(row(41, cc_num=first))[:-20]
     yield f"<html>{first}</html>".encode() + b"\xff"
@@ -121,14 +124,18 @@ def found_in(folder, numbers):
     """The files under a folder that hold one of the numbers, however it is spelled."""
     spelled = re.compile("|".join("[ -]?".join(number) for number in numbers).encode())
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)) for path in files if any(map(spelled.search, texts_of(path)))}
+    return {
+        str(path.relative_to(folder)) for path in files if any(map(spelled.search, texts_of(path)))
+    }
 
 
 @pytest.fixture(scope="module")
 def history(tmp_path_factory):
     """A CSV file of earlier payments, in a folder of its own: 40 cards in 40 days."""
     path = tmp_path_factory.mktemp("files") / "training.csv"
-    synthetic_payments(make_population(5, 40), datetime(2024, 1, 12, tzinfo=UTC), 40, seed=5).to_csv(path)
+    synthetic_payments(
+        make_population(5, 40), datetime(2024, 1, 12, tzinfo=UTC), 40, seed=5
+    ).to_csv(path)
     return path
 
 
@@ -142,11 +149,17 @@ def keyed(environment, monkeypatch, history):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_no_byte_that_is_written_holds_a_card_number(spark, keyed, history, tmp_path, monkeypatch, caplog, capfd):
+def test_no_byte_that_is_written_holds_a_card_number(
+    spark, keyed, history, tmp_path, monkeypatch, caplog, capfd
+):
     caplog.set_level(logging.DEBUG)
-    cards = sorted({str(number) for number in read_payments(history)["cc_num"] if len(str(number)) <= 16})
+    cards = sorted(
+        {str(number) for number in read_payments(history)["cc_num"] if len(str(number)) <= 16}
+    )
     numbers = [*cards, EIGHT]
-    monkeypatch.setattr(sys, "argv", ["train", "--config", str(PROJECT / "conf/local.toml"), "--data", str(history)])
+    monkeypatch.setattr(
+        sys, "argv", ["train", "--config", str(PROJECT / "conf/local.toml"), "--data", str(history)]
+    )
     assert training.train.main() == 0
     bodies = list(bodies_with(cards))
     poll(keyed, FileLanding(Path(keyed.landing.path)), bodies)
@@ -161,16 +174,30 @@ def test_no_byte_that_is_written_holds_a_card_number(spark, keyed, history, tmp_
     finally:
         relay.stop()
     models = FixedModels(Lineup(constant_version("2", 0.1)))
-    poll(keyed, FileLanding(Path(keyed.landing.path)), [answer(row(51, cc_num=cards[0], city=cards[0]))])
+    poll(
+        keyed,
+        FileLanding(Path(keyed.landing.path)),
+        [answer(row(51, cc_num=cards[0], city=cards[0]))],
+    )
     assert run_score(spark, keyed, models, True, threading.Event()) == 0
     assert draw_reviews(keyed.warehouse, keyed.label, datetime.now(UTC)) is not None
 
-    scored = {int(r["trans_num"], 16): r for r in read_table(spark, keyed.warehouse, "transactions").collect()}
+    scored = {
+        int(r["trans_num"], 16): r
+        for r in read_table(spark, keyed.warehouse, "transactions").collect()
+    }
     rejected = read_table(spark, keyed.warehouse, "rejected").collect()
     assert sorted(scored) == [1, 2, 3, 4, 6, 21, 31, 51]
     cipher = PanCipher(bytes.fromhex(KEY))
     first, second, third = map(cipher.token, cards[:3])
-    assert [scored[n]["cc_num"] for n in (1, 2, 3, 4, 21, 31)] == [first, first, second, third, first, second]
+    assert [scored[n]["cc_num"] for n in (1, 2, 3, 4, 21, 31)] == [
+        first,
+        first,
+        second,
+        third,
+        first,
+        second,
+    ]
     assert scored[2]["merchant"] == f"card {first}"
     assert json.loads(scored[31]["extra"]) == {"note": f"pan {second}"}
     reasons = Counter(r["reason"].split(":")[0] for r in rejected)
@@ -198,10 +225,17 @@ def test_no_byte_that_is_written_holds_a_card_number(spark, keyed, history, tmp_
 def test_the_search_finds_what_is_there(spark, settings, tmp_path):
     """Without a key numbers are kept as received; the search above sees them everywhere."""
     landing = FileLanding(Path(settings.landing.path))
-    poll(settings, landing, list(bodies_with(["4000123412341234", "4000123412341235", "4000123412341236"])))
+    poll(
+        settings,
+        landing,
+        list(bodies_with(["4000123412341234", "4000123412341235", "4000123412341236"])),
+    )
     models = FixedModels(Lineup(constant_version("1", 0.9)))
     assert run_score(spark, settings, models, True, threading.Event()) == 0
     found = found_in(tmp_path, ["4000123412341234"])
     assert {name.split("/")[0] for name in found} == {"landing", "warehouse"}
-    assert {name.split("/")[1] for name in found if "/part-" in name} == {"transactions", "rejected"}
+    assert {name.split("/")[1] for name in found if "/part-" in name} == {
+        "transactions",
+        "rejected",
+    }
     assert sum(name.startswith("landing/") for name in found) == 6

@@ -82,7 +82,9 @@ def test_whatever_reads_a_card_number_reads_a_token(tmp_path, monkeypatch):
     assert CIPHER.tokenised(payment(cc_num=TOKEN)) == payment(cc_num=TOKEN)
 
 
-@pytest.mark.parametrize("like", ["tok_1234", TOKEN.upper(), TOKEN + "5", TOKEN + "\n", "x" + TOKEN])
+@pytest.mark.parametrize(
+    "like", ["tok_1234", TOKEN.upper(), TOKEN + "5", TOKEN + "\n", "x" + TOKEN]
+)
 def test_nothing_else_that_looks_like_a_token_is_one(like):
     (row,) = check([landed(payment(cc_num=like))], max_days_ahead=0)
     assert row["reason"].startswith("cc_num: expected 8 to 19 digits")
@@ -111,7 +113,9 @@ def test_the_identifier_of_a_payment_never_changes():
 
 plain = st.text("ab4 01-") | st.integers(0, 10**7) | st.none() | st.floats(0, 1, width=16)
 spelled = st.sampled_from(["{}", "4000 1234 1234 1234", "x{}y", "{0} {0}", "4000-12341234-1234"])
-hidden = spelled.map(lambda text: text.format(NUMBER)) | st.sampled_from([int(NUMBER), float(NUMBER)])
+hidden = spelled.map(lambda text: text.format(NUMBER)) | st.sampled_from(
+    [int(NUMBER), float(NUMBER)]
+)
 values = st.recursive(
     plain | hidden,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(plain.map(str) | spelled, inner),
@@ -185,7 +189,9 @@ def test_a_key_that_is_none_is_told_without_it(monkeypatch, text, said):
     monkeypatch.setenv("FRAUD_PAN_KEY", text)
     with pytest.raises(SettingsError) as caught:
         load_settings(LOCAL)
-    assert f"pan_key: Value error, expected {'random' if 'ab' in text else 'at least 32'}" in str(caught.value)
+    assert f"pan_key: Value error, expected {'random' if 'ab' in text else 'at least 32'}" in str(
+        caught.value
+    )
     assert said in str(caught.value)
     assert "openssl rand -hex 32" in str(caught.value)
     assert not text or text not in str(caught.value)
@@ -217,13 +223,17 @@ def csv_of(*payments):
 
 def test_files_of_payments_have_the_tokens_of_the_stream(tmp_path):
     path = tmp_path / "payments.csv"
-    path.write_text(csv_of(*(payment(n, cc_num=s) for n, s in enumerate(SPELLINGS)), payment(9, cc_num=TOKEN)))
+    path.write_text(
+        csv_of(*(payment(n, cc_num=s) for n, s in enumerate(SPELLINGS)), payment(9, cc_num=TOKEN))
+    )
     assert set(read_payments(path, cipher=CIPHER)["cc_num"]) == {TOKEN}
     path.write_text(csv_of(payment()))
     assert set(read_payments(path)["cc_num"]) == {NUMBER}
 
 
-@pytest.mark.parametrize("changes", [{"amt": NUMBER + "x"}, {"cc_num": "x" + NUMBER}, {"current_time": NUMBER}])
+@pytest.mark.parametrize(
+    "changes", [{"amt": NUMBER + "x"}, {"cc_num": "x" + NUMBER}, {"current_time": NUMBER}]
+)
 def test_an_error_about_a_file_shows_no_number(tmp_path, changes):
     path = tmp_path / "payments.csv"
     path.write_text(csv_of(payment(**changes)))
@@ -238,7 +248,11 @@ def test_an_error_about_a_file_shows_no_number(tmp_path, changes):
 def test_a_printed_answer_shows_no_number(capsys):
     from rich.console import Console
 
-    rows = [list(payment(merchant=NUMBER).values()), [NUMBER], list(payment(cc_num=None, job=NUMBER).values())]
+    rows = [
+        list(payment(merchant=NUMBER).values()),
+        [NUMBER],
+        list(payment(cc_num=None, job=NUMBER).values()),
+    ]
     body = json.dumps({"columns": list(payment()), "data": rows}).encode()
     print_answer(body, Console(width=4000), CIPHER)
     shown = capsys.readouterr().out

@@ -13,13 +13,14 @@ from ingest.envelope import envelope_line
 from ingest.pan_cipher import PanCipher
 
 KEY = hashlib.sha256(b"a key of these tests").digest()
+HEX = KEY.hex()
 CIPHER = PanCipher(KEY)
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def reveal(environment, monkeypatch, capsys):
-    def run(*files, key=KEY.hex(), standard_input=""):
+    def run(*files, key=HEX, standard_input=""):
         monkeypatch.setattr(sys, "argv", ["reveal", *map(str, files)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(standard_input))
         if key is not None:
