@@ -9,6 +9,9 @@ import re
 from collections import Counter
 from typing import Any
 
+MAX_COMMAS = 2_000_000
+"""Nearly 100,000 payments in one answer; each value takes a hundred times its bytes in memory."""
+
 _MAX_STRINGS = 4  # JSON in a string in a string ...: the API is known to use one
 _CARD_LIKE = re.compile(r"[0-9][0-9\s-]{6,}[0-9]")  # where columns are rows: never in a log
 
@@ -27,6 +30,8 @@ def decode_body(body: bytes) -> list[str]:
     Raises:
         UndecodableBody: the body as a whole cannot be read.
     """
+    if body.count(b",") > MAX_COMMAS:
+        raise UndecodableBody(f"expected at most {MAX_COMMAS:,} values, found more")
     try:
         answer = _parsed(body)
         columns, rows = _columns(answer), _rows(answer)
