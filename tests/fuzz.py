@@ -58,8 +58,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 cases = st.one_of(
     st.tuples(st.just("answer"), answers()),
     st.tuples(st.just("answer, with a key"), answers()),
-    st.tuples(st.just("lines"), st.lists(raw_payloads(), min_size=1, max_size=8)),
-    st.tuples(st.just("messages"), st.lists(raw_payloads(), min_size=1, max_size=8)),
+    st.tuples(st.just("lines"), st.lists(raw_payloads(), min_size=1, max_size=20)),
+    st.tuples(st.just("messages"), st.lists(raw_payloads(), min_size=1, max_size=20)),
 )
 
 

@@ -73,7 +73,7 @@ def payments(draw):
     return row
 
 
-PAYMENTS_AN_ANSWER = 8
+PAYMENTS_AN_ANSWER = 20
 
 
 @st.composite
