@@ -269,7 +269,8 @@ def main() -> int:
     began = time.monotonic()
 
     def progress(counts):
-        print(f"\r{counts.total():,} payloads", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{counts.total():,} payloads", end="", file=sys.stderr, flush=True)
 
     counts = run(arguments.payloads, arguments.seed, progress)
     print(f"\rseed {arguments.seed}: {counts.total():,} payloads in {time.monotonic() - began:.0f} s, "

@@ -21,6 +21,9 @@ NUMBERS = (
     1717245296, -1717245296000, 7e12,
 )  # fmt: skip
 
+SHOWN_TEXTS = ("trans_num", "merchant", "category", "city", "state", "job")
+"""Fields that a worklist or a mail shows."""
+
 MORE_NAMES = (
     "",
     "new",
@@ -52,7 +55,6 @@ values = (
 )
 names = st.sampled_from(FIELD_NAMES + MORE_NAMES) | texts
 
-_trans_nums = st.uuids().map(str) | texts
 _honest = {name: st.just(value) for name, value in EXAMPLE_PAYMENT.items()}
 honest = st.fixed_dictionaries(
     _honest | {"trans_num": st.uuids().map(str), "amt": st.floats(0, 1e4)}
@@ -61,15 +63,21 @@ honest = st.fixed_dictionaries(
 
 @st.composite
 def payments(draw):
-    """A payment as it should be, or with some fields changed, missing, or added."""
+    """A payment as it should be; or with hostile texts where any text is valid; or with fields
+    changed, missing, or added.
+    """
     row = draw(honest)
-    if draw(st.booleans()):
-        row["trans_num"] = draw(_trans_nums)
-    for name in draw(st.lists(names, max_size=3)):
-        row[name] = draw(values)
-    for name in draw(st.lists(st.sampled_from(FIELD_NAMES), max_size=1)):
-        if draw(st.integers(0, 3)) == 0:
-            row.pop(name, None)
+    kind = draw(st.integers(0, 3))
+    if kind in (1, 2):
+        row |= draw(
+            st.dictionaries(st.sampled_from(SHOWN_TEXTS), st.sampled_from(TEXTS), min_size=1)
+        )
+    if kind in (2, 3):
+        row |= draw(st.dictionaries(names, values, min_size=1, max_size=3))
+    if kind == 3:
+        row["dob"] = draw(st.sampled_from(["1984-03-09", "2024-06-01", "2024-06-02", "1849-12-31"]))
+    if draw(st.integers(0, 9)) == 0:
+        row.pop(draw(st.sampled_from(FIELD_NAMES)), None)
     return row
 
 

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import re
+from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jobs.parse
+import training.train
 from conf.settings import SettingsError, load_settings
 from ingest.envelope import Encrypted, envelope_line
 from ingest.kafka_landing import card_of
@@ -25,6 +27,7 @@ from ingest.schema import check_payment
 from jobs.mail import mask
 from tests.conftest import PROJECT, payment
 from tests.test_parse import RECEIVED_AT, check, landed
+from training.dataset import build_dataset
 
 KEY = bytes(range(32))
 CIPHER = PanCipher(KEY)
@@ -269,3 +272,16 @@ def test_hashes_of_tokens_are_as_good_as_those_of_numbers():
     tokens = np.array([CIPHER.token(f"{4000000000000000 + n}") for n in range(5000)], dtype=object)
     assert len(np.unique(text_hash(tokens))) == 5000
     assert pa.array(tokens).type == pa.string()
+
+
+def test_training_reads_files_with_tokens(settings, tmp_path, monkeypatch):
+    """On files alone, and beside tables: one card is one card."""
+    path = tmp_path / "payments.csv"
+    path.write_text(csv_of(payment(1), payment(2, cc_num="4000 1234 1234 1234")))
+    monkeypatch.setenv("FRAUD_PAN_KEY", KEY.hex())
+    keyed = load_settings(LOCAL)
+    seen = []
+    monkeypatch.setattr(training.train, "train_model", lambda payments, _: seen.append(payments))
+    training.train._on_files([path], keyed)
+    seen.append(build_dataset([path], keyed, datetime.now(UTC)).payments)
+    assert [set(payments["cc_num"]) for payments in seen] == [{TOKEN}, {TOKEN}]
