@@ -160,6 +160,7 @@ def test_no_byte_that_is_written_holds_a_card_number(
     monkeypatch.setattr(
         sys, "argv", ["train", "--config", str(PROJECT / "conf/local.toml"), "--data", str(history)]
     )
+    monkeypatch.setattr(training.train, "log_to_stderr", lambda: None)  # levels for the whole run
     assert training.train.main() == 0
     bodies = list(bodies_with(cards))
     poll(keyed, FileLanding(Path(keyed.landing.path)), bodies)
