@@ -31,6 +31,7 @@ def test_a_table_is_made_with_its_columns_and_properties_and_is_left_alone_then(
     assert columns_of(path) == expected_columns(name)
     assert DeltaTable(path).metadata().configuration == {
         "delta.checkpointInterval": "100",
+        "delta.enableExpiredLogCleanup": "false",
         "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
     }
     assert ensure_table(warehouse, name) == path
