@@ -116,6 +116,17 @@ class RegistrySettings(_Section):
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
 
+    @property
+    def artifact_root(self) -> str | None:
+        """Where a new experiment keeps its files: an address; None with a server (HTTP), which
+        keeps them itself, unless ``artifacts`` is an address and no folder.
+        """
+        if self.artifacts is None or ":/" in self.artifacts:
+            return self.artifacts
+        if self.tracking_uri.startswith(("http://", "https://")):
+            return None
+        return Path(self.artifacts).absolute().as_uri()
+
 
 class ScoreSettings(_Section):
     """The score job."""

@@ -42,10 +42,7 @@ def open_experiment(settings: RegistrySettings) -> str:
         )
     mlflow.set_tracking_uri(settings.tracking_uri)
     if mlflow.get_experiment_by_name(settings.experiment) is None:
-        artifacts = settings.artifacts
-        if artifacts and "://" not in artifacts:
-            artifacts = Path(artifacts).absolute().as_uri()
-        mlflow.create_experiment(settings.experiment, artifact_location=artifacts)
+        mlflow.create_experiment(settings.experiment, artifact_location=settings.artifact_root)
     return str(mlflow.set_experiment(settings.experiment).experiment_id)
 
 
