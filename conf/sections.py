@@ -19,6 +19,17 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+    "training.kind_odds.KindOdds",
+)
+"""What our own model is made of, and what scikit-learn's trees and linear models are."""
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -115,6 +126,12 @@ class RegistrySettings(_Section):
     )
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
+    allow_pickle: bool = Field(
+        False, description="load versions stored as pickle, which can run anything when loaded"
+    )
+    trusted_types: tuple[str, ...] = Field(
+        TRUSTED_TYPES, description="types beside scikit-learn's own that skops may load"
+    )
 
     @property
     def artifact_root(self) -> str | None:
