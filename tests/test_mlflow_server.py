@@ -37,6 +37,8 @@ def server(tmp_path, monkeypatch):
     (tmp_path / "login.ini").write_text(LOGIN.format(folder=tmp_path, password=PASSWORD))
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "login.ini"))
     monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "of this test")
+    # Jobs that ran before in this process may have asked for answers within two seconds.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     port = free_port()
     told = subprocess.run(
         ["make", "-n", "mlflow", f"MLFLOW_PORT={port}", f"MLFLOW_STORE=sqlite:///{tmp_path}/m.db",
