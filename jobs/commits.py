@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from deltalake.exceptions import CommitFailedError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+from deltalake.exceptions import CommitFailedError, DeltaError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random
 
 ATTEMPTS = 10
 _PAUSE_SECONDS = 0.5
@@ -20,9 +20,16 @@ def committed(commit: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         deltalake.exceptions.CommitFailedError: so it was at every attempt.
     """
     again = Retrying(
-        retry=retry_if_exception_type(CommitFailedError),
+        retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(attempts),
         wait=wait_random(0, _PAUSE_SECONDS),
         reraise=True,
     )
     return again(commit)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether another commit came in between; OPTIMIZE tells of it by a general ``DeltaError``."""
+    if isinstance(error, CommitFailedError):
+        return True
+    return isinstance(error, DeltaError) and str(error).startswith("Failed to commit transaction")

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import DeltaError
 
 from conf.settings import Settings, settings_from_arguments, stop
 from jobs.checkpoints import delta_position
@@ -47,8 +47,6 @@ def maintain(settings: Settings, now: datetime) -> bool:
 def _is_done(name: str, part: Callable[[], None]) -> bool:
     try:
         part()
-    except CommitFailedError as error:
-        log.info("%s: others write to it, left to the next run: %s", name, error)
     except (DeltaError, OSError) as error:
         log.error("%s: failed, tried again at the next run: %s", name, error)
         return False

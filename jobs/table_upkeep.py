@@ -6,11 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import DeltaError
 
 from conf.sections import MaintainSettings
 from jobs.checkpoints import DeltaPosition
-from jobs.commits import committed
+from jobs.commits import committed, is_conflict
 
 log = logging.getLogger("jobs.maintain")
 
@@ -53,7 +53,9 @@ class TableUpkeep:
         for step in (self._set_properties, self._compact):
             try:
                 committed(step, _ATTEMPTS)
-            except CommitFailedError as error:
+            except DeltaError as error:
+                if not is_conflict(error):
+                    raise
                 told = str(error).splitlines()[0]
                 log.info("%s: others changed it, left to the next run: %s", self._name, told)
         moment = now.timestamp()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from conf.lock import locked
 from jobs import maintain as job
@@ -321,6 +321,25 @@ def test_a_commit_that_others_are_in_conflict_with_is_made_in_the_end(monkeypatc
         committed(commit, attempts=2)
 
 
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [
+        (DeltaError("Failed to commit transaction: another was faster"), 3),
+        (DeltaError("no table"), 1),
+    ],
+)
+def test_a_conflict_that_is_told_in_general_is_tried_again_too(error, tries):
+    made = []
+
+    def commit():
+        made.append(1)
+        raise error
+
+    with pytest.raises(DeltaError):
+        committed(commit, attempts=3)
+    assert len(made) == tries
+
+
 def test_one_table_that_fails_does_not_keep_the_others(table, monkeypatch, caplog):
     for name in ("labels", "model_metrics"):
         ensure_table(table.settings.warehouse, name)
@@ -335,19 +354,6 @@ def test_one_table_that_fails_does_not_keep_the_others(table, monkeypatch, caplo
     assert not maintain(table.settings, datetime.now(UTC))
     assert done == ["transactions", "labels", "model_metrics"]
     assert "labels: failed, tried again at the next run: the disk is away" in caplog.messages
-
-
-def test_a_table_that_others_write_to_all_the_time_is_left_to_the_next_run(
-    table, monkeypatch, caplog
-):
-    def run(self, now):
-        raise CommitFailedError("a concurrent transaction deleted data")
-
-    caplog.set_level(logging.INFO, "jobs.maintain")
-    monkeypatch.setattr(TableUpkeep, "run", run)
-    assert maintain(table.settings, datetime.now(UTC))
-    assert any("left to the next run" in line for line in caplog.messages)
-    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_the_command_runs_once_and_not_twice_at_once(table, monkeypatch, capsys):
