@@ -546,3 +546,17 @@ def test_the_ledger_is_read_anew_only_where_it_has_changed(bank, monkeypatch):
     bank.look()
     assert len(reads) == first + 1
     assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False]
+
+
+def test_a_ledger_whose_table_changed_meanwhile_is_appended_to_all_the_same(settings):
+    ledger = LabelLedger(settings.warehouse)
+    other = DeltaTable(settings.warehouse.table("labels"))
+    other.alter.set_table_properties({"delta.logRetentionDuration": "interval 5 days"})
+    row = {
+        "trans_num": "a",
+        "label": True,
+        "recorded_at": datetime(2025, 1, 1, tzinfo=UTC),
+        "line": 1,
+    }
+    ledger.append(pa.Table.from_pylist([row], arrow_schema("labels")), "one")
+    assert list(ledger.standing()["trans_num"]) == ["a"]
