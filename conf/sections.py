@@ -4,7 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -17,6 +17,17 @@ Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 def absolute(path: str) -> str:
     """``path`` as it is where it has a scheme (``s3a://…``), else made absolute."""
     return path if "://" in path else str(Path(path).absolute())
+
+
+TRUSTED_TYPES = (
+    "functools.partial",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+    "training.kind_odds.KindOdds",
+)
+"""What our own model is made of, and what scikit-learn's trees and linear models are."""
 
 
 class _Section(BaseModel):
@@ -49,7 +60,9 @@ class LandingSettings(_Section):
 
 
 class KafkaSettings(_Section):
-    """Kafka in the place of the landing folder, and a topic of hits."""
+    """Kafka in the place of the landing folder, and a topic of hits. ``FRAUD_KAFKA__PASSWORD``
+    belongs into the environment, never into a file.
+    """
 
     bootstrap_servers: str = Field(
         pattern=r"^[^\s,]+:\d+(,[^\s,]+:\d+)*$", description="host:port, comma-separated"
@@ -58,6 +71,31 @@ class KafkaSettings(_Section):
     alerts_topic: Topic = Field("fraud-alerts", description="the score job writes its hits")
     max_offsets_per_batch: int = Field(50_000, ge=1, description="messages in one micro-batch")
     timeout_seconds: Seconds = Field(30.0, description="until brokers must have acknowledged")
+    min_partitions: int | None = Field(
+        None, ge=1, description="tasks that read, at least; more than there are partitions cut them"
+    )
+    skip_lost: bool = Field(
+        False, description="a new checkpoint passes over messages that the topic dropped unread"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    username: str | None = Field(None, pattern=r'^[^"\\\s]+$', description="SASL")
+    password: SecretStr | None = None
+    ca_file: Path | None = Field(
+        None, description="PEM file of who signs the brokers' certificates; None: the system's own"
+    )
+
+    @model_validator(mode="after")
+    def _login_fits(self) -> "KafkaSettings":
+        is_sasl = self.security_protocol.startswith("SASL")
+        if {self.username is None, self.password is None} != {not is_sasl}:
+            raise ValueError(
+                "username and FRAUD_KAFKA__PASSWORD go with a SASL_… security_protocol, and it "
+                "with both"
+            )
+        if self.ca_file and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ca_file is of use with SSL or SASL_SSL only")
+        return self
 
 
 class WarehouseSettings(_Section):
@@ -88,6 +126,23 @@ class RegistrySettings(_Section):
     )
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
+    allow_pickle: bool = Field(
+        False, description="load versions stored as pickle, which can run anything when loaded"
+    )
+    trusted_types: tuple[str, ...] = Field(
+        TRUSTED_TYPES, description="types beside scikit-learn's own that skops may load"
+    )
+
+    @property
+    def artifact_root(self) -> str | None:
+        """Where a new experiment keeps its files: an address; None with a server (HTTP), which
+        keeps them itself, unless ``artifacts`` is an address and no folder.
+        """
+        if self.artifacts is None or ":/" in self.artifacts:
+            return self.artifacts
+        if self.tracking_uri.startswith(("http://", "https://")):
+            return None
+        return Path(self.artifacts).absolute().as_uri()
 
 
 class ScoreSettings(_Section):
@@ -237,6 +292,35 @@ class MonitorSettings(_Section):
         description="without a payment; drift is not judged on a window with a longer pause",
     )
     max_rejected_share: Probability = Field(0.05, description="of what was received, last 24 h")
+
+
+class MaintainSettings(_Section):
+    """What ``jobs.maintain`` puts together, and how long it keeps what nobody needs any more."""
+
+    target_file_mb: float = Field(
+        64.0,
+        gt=0,
+        description="smaller data files are put together, up to this size; a verdict rewrites the "
+        "whole file that its payment is in",
+    )
+    vacuum_hours: float = Field(
+        168.0,
+        ge=1 / 60,
+        description="files that no commit names, or none any more, are removed after so long: "
+        "longer than a micro-batch lasts, and than any reader needs for one version",
+    )
+    log_hours: float = Field(
+        24.0,
+        ge=1 / 60,
+        description="commits stay in a table's log so long; back in time goes no further",
+    )
+    landing: Literal["archive", "delete", "keep"] = Field(
+        "archive", description="what becomes of landed files whose payloads stand in the tables"
+    )
+    landing_days: float = Field(7.0, gt=0, description="so long after they landed")
+    archive: Path = Field(
+        Path("var/landing-archive"), description="folder that landed files are moved to, by day"
+    )
 
 
 class DemoSettings(_Section):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import ValidationError, model_validator
+from pydantic import SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from conf.keys import key_bytes
 from conf.sections import (
     AlertSettings,
     ApiSettings,
@@ -29,6 +30,7 @@ from conf.sections import (
     LabelSettings,
     LandingSettings,
     LoopSettings,
+    MaintainSettings,
     MonitorSettings,
     PromoteSettings,
     RegistrySettings,
@@ -43,7 +45,9 @@ class SettingsError(Exception):
     """The settings do not hold; the message lists every problem."""
 
 
-SECRETS = (("smtp", "password"),)
+SECRETS = (("smtp", "password"), ("kafka", "password"))
+
+PAN_KEY = "FRAUD_PAN_KEY"
 
 
 class _Environment(EnvSettingsSource):
@@ -75,8 +79,19 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     promote: PromoteSettings = PromoteSettings()
     monitor: MonitorSettings = MonitorSettings()
+    maintain: MaintainSettings = MaintainSettings()
     demo: DemoSettings = DemoSettings()
     loop: LoopSettings = LoopSettings()
+    pan_key: SecretStr | None = None
+    """``FRAUD_PAN_KEY``: card numbers are replaced by tokens under this key
+    (``ingest.pan_cipher``); None: they are stored as received."""
+
+    @field_validator("pan_key")
+    @classmethod
+    def _pan_key_is_a_key(cls, text: SecretStr | None) -> SecretStr | None:
+        if text is not None:
+            key_bytes(text.get_secret_value())
+        return text
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> "Settings":
@@ -126,6 +141,8 @@ def load_settings(path: str | Path) -> Settings:
         for section, key in SECRETS
         if isinstance(values.get(section), dict) and key in values[section]
     ]
+    if "pan_key" in values:
+        problems.append(f"pan_key: a secret does not belong into a file; set {PAN_KEY}")
     try:
         settings = Settings(**values)
     except ValidationError as error:
@@ -139,9 +156,16 @@ def load_settings(path: str | Path) -> Settings:
 
 
 def _unknown_variables() -> list[str]:
-    """Variables named like ours whose section does not exist: pydantic passes over them."""
+    """Variables named like ours whose section does not exist: pydantic passes over them. So it
+    would over a slip in the name of the key, and numbers would stay clear.
+    """
     sections = ", ".join(Settings.model_fields)
-    return [
+    slips = [
+        f"{name}: no variable of that name; there is {PAN_KEY}"
+        for name in sorted(os.environ)
+        if name.upper().startswith("FRAUD_PAN") and name.upper() != PAN_KEY
+    ]
+    return slips + [
         f"{name}: no section of that name; there is {sections}"
         for name in sorted(os.environ)
         if name.upper().startswith("FRAUD_")

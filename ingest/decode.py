@@ -5,9 +5,15 @@ The payments API answers in pandas' "split" form, ``{"columns": [...], "index": 
 """
 
 import json
+import re
+from collections import Counter
 from typing import Any
 
+MAX_COMMAS = 2_000_000
+"""Nearly 100,000 payments in one answer; each value takes a hundred times its bytes in memory."""
+
 _MAX_STRINGS = 4  # JSON in a string in a string ...: the API is known to use one
+_CARD_LIKE = re.compile(r"[0-9][0-9\s-]{6,}[0-9]")  # where columns are rows: never in a log
 
 
 class UndecodableBody(ValueError):
@@ -24,6 +30,8 @@ def decode_body(body: bytes) -> list[str]:
     Raises:
         UndecodableBody: the body as a whole cannot be read.
     """
+    if body.count(b",") > MAX_COMMAS:
+        raise UndecodableBody(f"expected at most {MAX_COMMAS:,} values, found more")
     try:
         answer = _parsed(body)
         columns, rows = _columns(answer), _rows(answer)
@@ -53,8 +61,10 @@ def _columns(answer: Any) -> list[str]:
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UndecodableBody(f"expected `columns` as a list of names, found {_kind(columns)}")
     if len(set(columns)) < len(columns):
-        twice = next(name for name in columns if columns.count(name) > 1)
-        raise UndecodableBody(f"expected distinct `columns`, found {twice[:50]!r} more than once")
+        counts = Counter(columns)
+        twice = next(name for name in columns if counts[name] > 1)
+        shown = _CARD_LIKE.sub("…", twice[:50])
+        raise UndecodableBody(f"expected distinct `columns`, found {shown!r} more than once")
     return columns
 
 

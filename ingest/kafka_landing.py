@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError
 
-from ingest.schema import DIGITS_PATTERN
+from ingest.schema import CARD_PATTERN
 from ingest.topic import Delivery, Message, TopicWriter
 
 log = logging.getLogger(__name__)
@@ -69,13 +69,13 @@ class KafkaLanding:
 
 
 def card_of(line: str) -> str | None:
-    """The card number in an envelope's payload, or None where there is none to be read."""
+    """The card number or token in an envelope's payload, or None where there is none to be read."""
     try:
         # As a number or as text: the same card meets in one partition.
         card = str(json.loads(json.loads(line)["payload"])["cc_num"])
     except (ValueError, RecursionError, TypeError, KeyError):
         return None
-    return card if re.fullmatch(DIGITS_PATTERN, card) else None
+    return card if re.fullmatch(CARD_PATTERN, card) else None
 
 
 def _worth_another_try(delivery: Delivery) -> list[Message]:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ingest.pan_cipher import PanCipher
 from ingest.schema import (
+    CARD_PATTERN,
     DATE_PATTERN,
-    DIGITS_PATTERN,
     EARLIEST_EVENT,
     EVENT_TIME_EXPECTATION,
     LARGEST_MILLISECONDS,
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 LISTED_PROBLEMS = 10
 LARGEST_INTEGER = 2**53  # larger whole numbers are not exact as a float
 
+_NOT_SHOWN = "another value, not shown: it may be a card number"
+
 Texts = pd.Series  # of str, empty where the file has nothing
 
 
@@ -39,8 +42,12 @@ class PaymentFileError(ValueError):
     """A file of payments cannot be used; the message names the file and what is wrong with it."""
 
 
-def read_payments(*paths: str | Path) -> pd.DataFrame:
+def read_payments(*paths: str | Path, cipher: PanCipher | None = None) -> pd.DataFrame:
     """The payments of the CSV files ``paths`` (also ``.gz``), one file after the other.
+
+    Args:
+        cipher: puts tokens in the place of card numbers, the same ones as in the stream; errors
+            then show no values.
 
     Returns:
         The columns of ``ingest.schema.PAYMENT_FIELDS`` in that order; of the optional ones those
@@ -56,7 +63,7 @@ def read_payments(*paths: str | Path) -> pd.DataFrame:
     """
     if not paths:
         raise PaymentFileError("no file of payments given")
-    frames = [_read_file(Path(path)) for path in paths]
+    frames = [_read_file(Path(path), cipher) for path in paths]
     joined = pd.concat(frames, ignore_index=True)
     if "trans_date_trans_time" in joined:
         moments = joined["trans_date_trans_time"].astype(object)
@@ -108,9 +115,11 @@ def event_times(frame: pd.DataFrame) -> "pd.Series[pd.Timestamp]":
     return times.where((times >= EARLIEST_EVENT) & (times < LATEST_EVENT))
 
 
-def _read_file(path: Path) -> pd.DataFrame:
+def _read_file(path: Path, cipher: PanCipher | None) -> pd.DataFrame:
     texts = _read_texts(path)
     _check_columns(path, texts)
+    if cipher is not None:
+        texts["cc_num"] = _tokens(texts["cc_num"], cipher)
     values: dict[str, pd.Series] = {}
     problems: list[tuple[int, str]] = []
     for field in PAYMENT_FIELDS:
@@ -119,15 +128,15 @@ def _read_file(path: Path) -> pd.DataFrame:
         column = texts[field.name]
         values[field.name], is_bad = _typed(field, column)
         for row in np.flatnonzero(is_bad).tolist():
-            problems.append(
-                (row, f"{field.name}: expected {field.expectation}, found {column.iloc[row]!r}")
-            )
+            found = repr(column.iloc[row]) if cipher is None else _NOT_SHOWN
+            problems.append((row, f"{field.name}: expected {field.expectation}, found {found}"))
     frame = pd.DataFrame(values)
     frame["event_time"] = event_times(frame)
     spoiled = {row for row, _ in problems}
     for row in np.flatnonzero(frame["event_time"].isna()).tolist():
         if row not in spoiled:
-            problems.append((row, f"{EVENT_TIME_EXPECTATION}, found {_found(frame, row)}"))
+            found = _found(frame, row) if cipher is None else _NOT_SHOWN
+            problems.append((row, f"{EVENT_TIME_EXPECTATION}, found {found}"))
     if problems:
         raise PaymentFileError(f"{path}: " + "; ".join(_listed(sorted(problems))))
     return frame
@@ -145,6 +154,10 @@ def _read_texts(path: Path) -> pd.DataFrame:
         raise PaymentFileError(f"{path}: not a CSV file that can be read: {error}") from error
 
 
+def _tokens(texts: Texts, cipher: PanCipher) -> Texts:
+    return texts.map({text: cipher.token_of(text) or text for text in texts.unique()})
+
+
 def _check_columns(path: Path, texts: pd.DataFrame) -> None:
     there = ", ".join(name for name in texts.columns if not name.startswith("Unnamed:"))
     missing = [field.name for field in PAYMENT_FIELDS if field.required and field.name not in texts]
@@ -160,8 +173,8 @@ def _typed(field: PaymentField, texts: Texts) -> tuple[pd.Series, np.ndarray]:
     if field.type in ("number", "integer"):
         return _numbers(field, texts, is_absent)
     match field.type:
-        case "digits":
-            is_good = texts.str.fullmatch(DIGITS_PATTERN)
+        case "card":
+            is_good = texts.str.fullmatch(CARD_PATTERN)
         case "date":
             days = {text: _is_date(text) for text in texts.unique()}
             is_good = texts.map(days)

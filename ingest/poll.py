@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -31,9 +32,11 @@ from ingest.call_ledger import (
 from ingest.gap_report import find_gaps, gap_table, utc_text
 from ingest.kafka_landing import KafkaLanding
 from ingest.landing import FileLanding, Landing
+from ingest.pan_cipher import pan_cipher
 from ingest.payments_api import PaymentsApi
 from ingest.poller import Accept, Lander, Poller
 from ingest.print_answer import print_answer
+from ingest.s3_landing import S3Landing
 from ingest.topic import TopicWriter
 
 log = logging.getLogger("ingest.poll")
@@ -97,7 +100,10 @@ def main() -> None:
 def poll(settings: Settings, stopper: Stopper, max_polls: int | None) -> None:
     """Poll and land for ever, or ``max_polls`` times. Ends with status 1 if all were missed."""
     with _landing(settings) as (landing, first_position), closing(_ledger(settings)) as ledger:
-        lander = Lander(landing, ledger, settings.landing.source, first_position, time.time)
+        cipher = pan_cipher(settings)
+        log.info("card numbers are landed %s", "as tokens" if cipher else "as received")
+        source = settings.landing.source
+        lander = Lander(landing, ledger, source, first_position, time.time, cipher)
         successes = _poller(settings, ledger, lander, stopper).run(max_polls)
     if max_polls and not successes:
         stop(f"every call was missed ({max_polls} of {max_polls})")
@@ -114,8 +120,14 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
             yield topic, 0
         return
     assert path is not None  # the settings have one of the two
-    if "://" in path:
-        stop(f"landing.path: expected a local folder, found {path}")
+    if "://" in path and not path.startswith("s3a://"):
+        stop(f"landing.path: expected a local folder or s3a://…, found {path}")
+    if path.startswith("s3a://"):
+        with exclusive(ledger, None):
+            objects = S3Landing(path)
+            log.info("polling %s into %s", host, path)
+            yield objects, objects.next_position()
+        return
     with exclusive(ledger, Path(path)):
         landing = FileLanding(Path(path))
         log.info("polling %s into %s", host, path)
@@ -126,7 +138,8 @@ def print_once(settings: Settings, stopper: Stopper) -> None:
     """Show one call's transactions; nothing lands. Ends with status 1 if the call was missed."""
     console = Console() if sys.stdout.isatty() else Console(width=1000)
     with closing(_ledger(settings)) as ledger:
-        poller = _poller(settings, ledger, lambda body: print_answer(body, console), stopper)
+        show = partial(print_answer, console=console, cipher=pan_cipher(settings))
+        poller = _poller(settings, ledger, show, stopper)
         if poller.poll() is None:
             stop("there is nothing to print")
 

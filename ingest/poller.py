@@ -16,8 +16,9 @@ from tenacity import (
 
 from ingest.call_ledger import LANDED, CallLedger
 from ingest.decode import UndecodableBody, decode_body
-from ingest.envelope import envelope_line
+from ingest.envelope import Encrypted, Payload, envelope_line
 from ingest.landing import Landing
+from ingest.pan_cipher import PanCipher
 from ingest.payments_api import CallFailed
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,8 @@ def _is_retryable(error: BaseException) -> bool:
 class Lander:
     """Lands the rows of an answer, or an answer that cannot be read as it came.
 
-    ``source`` stands in every envelope; positions are at least ``first_position``.
+    ``source`` stands in every envelope; positions are at least ``first_position``. With a
+    ``cipher`` no card number is landed in clear.
     """
 
     landing: Landing
@@ -145,6 +147,7 @@ class Lander:
     source: str
     first_position: int
     clock: Callable[[], float]
+    cipher: PanCipher | None = None
 
     def __call__(self, body: bytes) -> Outcome:
         """Land ``body`` as one file; an answer without rows makes none.
@@ -156,13 +159,22 @@ class Lander:
         try:
             payloads = decode_body(body)
         except UndecodableBody as error:
-            file = self._land([body])
+            file = self._land([self.cipher.encrypted(body) if self.cipher else body])
             raise CallFailed("malformed body", f"{error}; kept in {file}", file=file) from error
         if not payloads:
             return Outcome(LANDED, 0)
-        return Outcome(LANDED, len(payloads), self._land(payloads))
+        return Outcome(LANDED, len(payloads), self._land(self._protected(payloads)))
 
-    def _land(self, payloads: Sequence[str | bytes]) -> str:
+    def _protected(self, payloads: Sequence[str]) -> Sequence[Payload]:
+        if self.cipher is None:
+            return payloads
+        protected = [self.cipher.protected(payload) for payload in payloads]
+        encrypted = sum(isinstance(payload, Encrypted) for payload in protected)
+        if encrypted:
+            log.warning("rows landed encrypted, for want of a card number: %d", encrypted)
+        return protected
+
+    def _land(self, payloads: Sequence[Payload]) -> str:
         received_at = datetime.fromtimestamp(self.clock(), UTC)
         first = self.ledger.reserve_positions(self.source, len(payloads), self.first_position)
         lines = [

@@ -9,26 +9,32 @@ from rich.text import Text
 
 from ingest.call_ledger import PRINTED
 from ingest.decode import UndecodableBody, decode_body
+from ingest.envelope import Encrypted
+from ingest.pan_cipher import PanCipher
 from ingest.poller import Outcome
 
 _FIRST = ("trans_num", "current_time", "cc_num", "merchant", "category", "amt", "is_fraud")
 _MAX_CELL = 32  # characters
 
 
-def print_answer(body: bytes, console: Console) -> Outcome:
+def print_answer(body: bytes, console: Console, cipher: PanCipher | None = None) -> Outcome:
     """Print the rows of ``body`` as a table, and a line on what is no row or did not decode.
 
     As many columns as the console is wide, the ones that say most first; the others are named.
+    With a ``cipher`` tokens stand for card numbers; what would be landed encrypted is counted.
     """
     try:
-        payloads = [json.loads(payload) for payload in decode_body(body)]
+        texts = [cipher.protected(text) if cipher else text for text in decode_body(body)]
     except UndecodableBody as error:
         console.print(_plain(f"the body did not decode: {error}"))
         return Outcome(PRINTED, 0)
+    payloads = [json.loads(text) for text in texts if not isinstance(text, Encrypted)]
     rows = [payload for payload in payloads if isinstance(payload, dict)]
     if rows:
         _print_rows(rows, console)
     console.print(f"transactions: {len(rows)}")
+    if len(payloads) < len(texts):
+        console.print(f"rows without a card number, not shown: {len(texts) - len(payloads)}")
     others = [payload for payload in payloads if not isinstance(payload, dict)]
     if others:
         example = _plain(json.dumps(others[0]), 200)

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal
 
-FieldType = Literal["text", "digits", "number", "integer", "date", "timestamp"]
+FieldType = Literal["text", "card", "number", "integer", "date", "timestamp"]
 
-DIGITS_PATTERN = r"^[0-9]{8,19}$"
+TOKEN_PREFIX = "tok_"  # noqa: S105
+CARD_NUMBER_PATTERN = r"^[0-9]{8,19}$"
+CARD_TOKEN_PATTERN = r"^tok_[a-p]{32}_[0-9]{4}$"  # noqa: S105
+CARD_PATTERN = f"{CARD_NUMBER_PATTERN}|{CARD_TOKEN_PATTERN}"
+"""A card number, or what ``ingest.pan_cipher`` puts in its place."""
+
 DATE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 TIMESTAMP_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-5][0-9]$"
 EARLIEST_EVENT = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,9 +32,10 @@ LARGEST_NUMBER = 2.0**53  # beyond it a float does not tell neighbouring whole n
 class PaymentField:
     """One field of a payment.
 
-    ``text`` is any text (a number is kept as its text), ``digits`` 8 to 19 digits, ``number`` a
-    finite float, ``integer`` a whole number, ``date`` ``YYYY-MM-DD``, ``timestamp``
-    ``YYYY-MM-DD HH:MM:SS`` in UTC. ``minimum`` and ``maximum`` are inclusive.
+    ``text`` is any text (a number is kept as its text), ``card`` 8 to 19 digits or a token of
+    ``ingest.pan_cipher``, ``number`` a finite float, ``integer`` a whole number, ``date``
+    ``YYYY-MM-DD``, ``timestamp`` ``YYYY-MM-DD HH:MM:SS`` in UTC. ``minimum`` and ``maximum`` are
+    inclusive.
     """
 
     name: str
@@ -44,7 +50,7 @@ class PaymentField:
         """What a value must be, in words, for the reason of a rejection."""
         words = {
             "text": "text",
-            "digits": "8 to 19 digits",
+            "card": "8 to 19 digits",
             "number": "a finite number",
             "integer": "a whole number",
             "date": f"a date YYYY-MM-DD not before {EARLIEST_DATE}",
@@ -60,7 +66,7 @@ class PaymentField:
 NON_EMPTY = frozenset({"trans_num"})
 
 PAYMENT_FIELDS = (
-    PaymentField("cc_num", "digits", "card number"),
+    PaymentField("cc_num", "card", "card number, or its token"),
     PaymentField("merchant", "text", "name of the merchant"),
     PaymentField("category", "text", "kind of merchant, such as grocery_pos"),
     PaymentField("amt", "number", "amount in US dollars", minimum=0, maximum=1e10),
@@ -166,6 +172,23 @@ def check_payment(
     return values
 
 
+def extra_of(payment: Mapping[str, Any]) -> str | None:
+    """The fields of a payment that ``PAYMENT_FIELDS`` does not name, as the JSON text of an object
+    (ASCII, values as received); None where there are none.
+
+    Raises:
+        InvalidPayment: they are nested too deeply to write.
+    """
+    extra = {name: value for name, value in payment.items() if name not in _NAMES}
+    try:
+        return json.dumps(extra) if extra else None
+    except RecursionError as error:
+        raise InvalidPayment("other fields: nested too deeply") from error
+
+
+_NAMES = frozenset(FIELD_NAMES)
+
+
 def _shown(raw: Any) -> str:
     try:
         text = repr(raw)
@@ -183,8 +206,8 @@ def _typed(field: PaymentField, raw: Any) -> Any:
     if not is_unicode(text):
         return None
     match field.type:
-        case "digits":
-            return text if re.fullmatch(DIGITS_PATTERN, text) else None
+        case "card":
+            return text if re.fullmatch(CARD_PATTERN, text) else None
         case "date":
             return _date(text)
         case "timestamp":

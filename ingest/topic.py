@@ -31,6 +31,23 @@ class Delivery(NamedTuple):
     failed: list[tuple[Message, KafkaError]]
 
 
+def connection(kafka: KafkaSettings) -> dict[str, Any]:
+    """How librdkafka reaches the brokers, and who it says it is."""
+    told = {
+        "bootstrap.servers": kafka.bootstrap_servers,
+        "security.protocol": kafka.security_protocol,
+    }
+    if kafka.password is not None:
+        told |= {
+            "sasl.mechanisms": kafka.sasl_mechanism,
+            "sasl.username": str(kafka.username),
+            "sasl.password": kafka.password.get_secret_value(),
+        }
+    if kafka.ca_file is not None:
+        told["ssl.ca.location"] = str(kafka.ca_file.absolute())
+    return told
+
+
 class TopicWriter:
     """Writes to ``topic`` so that a message stands there once, as far as one process can see to
     that (an idempotent producer), and counts as written when all in-sync replicas have it.
@@ -45,7 +62,7 @@ class TopicWriter:
         self.topic = topic
         self.timeout_seconds = kafka.timeout_seconds
         self._options = {
-            "bootstrap.servers": kafka.bootstrap_servers,
+            **connection(kafka),
             "enable.idempotence": True,
             "acks": "all",
             "message.timeout.ms": round(kafka.timeout_seconds * 1000),
@@ -105,7 +122,7 @@ def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
     """
     consumer = Consumer(
         # The name of a group must be given; nothing is consumed in it.
-        {"bootstrap.servers": kafka.bootstrap_servers, "group.id": "fraud-detector-offsets"},
+        connection(kafka) | {"group.id": "fraud-detector-offsets"},
         logger=log,
     )
     try:

@@ -22,6 +22,7 @@ from jobs.mail_journal import MailJournal
 from jobs.mailer import Mailer, run_on_timer
 from jobs.outbox import Mail, Outbox, OutboxRules
 from jobs.run import log_to_stderr, run_until_stopped, stop_on_signals
+from jobs.sole import sole
 from jobs.spark import spark_session
 from jobs.tables import ensure_table
 
@@ -91,7 +92,8 @@ def main() -> int:
     log_to_stderr()
     spark = spark_session("alert")
     ended = stop_on_signals()
-    status = run_alert(spark, settings, arguments.once, ended)
+    with sole(settings.warehouse, "alert", ended):
+        status = run_alert(spark, settings, arguments.once, ended)
     spark.stop()
     return status
 

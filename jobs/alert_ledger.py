@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from conf.sections import WarehouseSettings
+from jobs.commits import committed
 from jobs.envelopes import MOMENT
 from jobs.outbox import Hit, Mail
 from jobs.tables import arrow_schema, ensure_table, rows_where
@@ -53,12 +54,14 @@ class AlertLedger:
                 "recipients": self._recipients,
             }  # fmt: skip
             with self._turn:
-                self._append([vars(hit) | pending for hit in new], query, batch_id)
+                rows = [vars(hit) | pending for hit in new]
+                committed(lambda: self._append(rows, query, batch_id))
             self._known |= found.keys()
         return new
 
     def _append(self, rows: Sequence[Mapping[str, Any]], query: str, batch_id: int) -> None:
         now_ms = time.time_ns() // 1_000_000
+        self._table.update_incremental()
         write_deltalake(
             self._table,
             pa.Table.from_pylist(rows, arrow_schema("alerts")),

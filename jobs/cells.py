@@ -1,9 +1,24 @@
-"""Values as cells of a CSV file that a person will open in a spreadsheet."""
+"""Values as cells of a CSV file that a person will open in a spreadsheet, and back."""
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def cell_text(value: object) -> str:
     """``value`` as text, empty for None; a spreadsheet would run a cell that begins like a formula,
-    so that one gets an apostrophe before it.
+    and a reader of verdicts takes blanks around a cell away, so that those get an apostrophe
+    before them.
     """
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+    return f"'{text}" if _is_escaped(text) else text
+
+
+def cell_value(cell: str) -> str:
+    """The text of which ``cell_text`` made a cell; of other cells, without the blanks around it."""
+    if cell.startswith("'") and _is_escaped(cell[1:]):
+        return cell[1:]
+    return cell.strip()
+
+
+def _is_escaped(text: str) -> bool:
+    inner = text.lstrip("'")  # one that looks escaped already would come back as another
+    return inner.startswith(_FORMULA_STARTS) or inner != inner.strip()

@@ -5,19 +5,21 @@ behind that died, no reader ever sees, and VACUUM removes it.
 """
 
 import json
-import os
 import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from deltalake.fs import DeltaStorageHandler
+from pyarrow.fs import FileSystem, LocalFileSystem, PyFileSystem
 
 _UP = timedelta(microseconds=999)  # statistics have milliseconds, cut off; a bound must hold
 
@@ -47,7 +49,8 @@ class DataFileWriter:
     def __init__(self, folder: str, schema: pa.Schema, bounded: Sequence[str]) -> None:
         self._schema = schema
         self.name = f"part-{uuid.uuid4().hex}.snappy.parquet"
-        self._path = os.path.join(folder, self.name)
+        self._folder = folder
+        self._sink: pa.NativeFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._rows = 0
         self._bounds: dict[str, list[datetime]] = {column: [] for column in bounded}
@@ -63,7 +66,9 @@ class DataFileWriter:
         if not len(rows):
             return
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, self._schema, compression="snappy")
+            files, path = storage_of(self._folder)
+            self._sink = files.open_output_stream(f"{path}/{self.name}")
+            self._writer = pq.ParquetWriter(self._sink, self._schema, compression="snappy")
         self._writer.write_table(fitted(rows, self._schema))
         self._rows += len(rows)
         for name, known in self._bounds.items():
@@ -77,10 +82,11 @@ class DataFileWriter:
         Raises:
             OSError: it cannot be written to its end.
         """
-        if self._writer is None:
+        if self._writer is None or self._sink is None:
             return None
         self._writer.close()
-        size = os.path.getsize(self._path)
+        size = self._sink.tell()
+        self._sink.close()
         self._is_finished = True
         return DataFile(self.name, size, time.time_ns() // 1_000_000, self._statistics())
 
@@ -104,10 +110,12 @@ class DataFileWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._is_finished and self._writer is not None:
+        if not self._is_finished and self._writer is not None and self._sink is not None:
             with suppress(OSError, ValueError):
                 self._writer.close()
-            remove_file(os.path.dirname(self._path), self.name)
+            with suppress(OSError, ValueError):
+                self._sink.close()
+            remove_file(self._folder, self.name)
 
 
 def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -122,13 +130,26 @@ def fitted(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def read_file(folder: str, name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file, or some of their columns."""
-    return pq.ParquetFile(os.path.join(folder, name)).read(columns=columns)
+    files, path = storage_of(folder)
+    with files.open_input_file(f"{path}/{name}") as file:
+        return pq.ParquetFile(file).read(columns=columns)
 
 
 def remove_file(folder: str, name: str) -> None:
     """Remove a file that no commit names; one that cannot be removed is VACUUM's to remove."""
+    files, path = storage_of(folder)
     with suppress(OSError):
-        os.unlink(os.path.join(folder, name))
+        files.delete_file(f"{path}/{name}")
+
+
+@cache
+def storage_of(folder: str) -> tuple[FileSystem, str]:
+    """The file system that ``folder`` lies on, and its path there: a local disk, or what delta-rs
+    reaches (``s3a://bucket/…``) with the credentials of the environment.
+    """
+    if "://" not in folder:
+        return LocalFileSystem(), folder
+    return PyFileSystem(DeltaStorageHandler(folder)), ""
 
 
 def _moment(moment: datetime) -> str:

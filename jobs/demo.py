@@ -79,9 +79,13 @@ def last_line(log: Path) -> str:
 
 
 @contextmanager
-def part(name: str, command: list[str], environment: dict[str, str]) -> Iterator[Part]:
-    """Start a part; end it when the block ends. Ctrl-C reaches only the demo itself."""
-    log = FOLDER / f"{name}.log"
+def part(
+    name: str, command: list[str], environment: dict[str, str], folder: Path = FOLDER
+) -> Iterator[Part]:
+    """Start a part, its log in ``folder``; end it when the block ends. Ctrl-C reaches only the demo
+    itself.
+    """
+    log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
@@ -111,35 +115,37 @@ def require_free_port(port: int, setting: str) -> None:
             stop(f"port {port} is taken: choose another one, {setting}={port + 1000} make demo")
 
 
-def first_champion(settings: Settings, config: str) -> None:
+def first_champion(settings: Settings, config: str, folder: Path = FOLDER) -> None:
     """Train and register a champion on synthetic payments, if the registry has none."""
     registry = settings.registry
     if has_alias(MlflowClient(registry.tracking_uri), registry):
         console.print("[green]✓[/] the registry has a champion")
         return
-    data = FOLDER / "training.csv"
+    data = folder / "training.csv"
     rows = settings.demo.rows
     with console.status(f"making {rows:,} synthetic payments and training a first champion …"):
         run_step(
             "generator",
             [sys.executable, "-m", "ingest.api_simulator", "--data", "synthetic", "--out",
              str(data), "--rows", str(rows), "--seed", str(SEED)],
+            folder,
         )  # fmt: skip
         log = run_step(
             "train",
             [sys.executable, "-m", "training.train", "--config", config, "--data", str(data)],
+            folder,
         )
     told = last_line(log).split(": ", 1)[-1]
     console.print(f"[green]✓[/] first champion: {told}", highlight=False, soft_wrap=True)
 
 
-def run_step(name: str, command: list[str]) -> Path:
-    """Run a command to its end; return its log.
+def run_step(name: str, command: list[str], folder: Path = FOLDER) -> Path:
+    """Run a command to its end; return its log, in ``folder``.
 
     Raises:
         DemoError: it failed.
     """
-    log = FOLDER / f"{name}.log"
+    log = folder / f"{name}.log"
     with log.open("wb") as output:
         status = subprocess.run(  # noqa: S603
             command, stdout=output, stderr=subprocess.STDOUT, check=False
@@ -161,7 +167,7 @@ def wait_until_running(parts: list[Part]) -> None:
             for item in parts:
                 item.check()
             if time.monotonic() > end:
-                raise DemoError(f"the jobs did not start in {START_SECONDS} s: see {FOLDER}")
+                raise DemoError(f"the jobs did not start in {START_SECONDS} s: see {parts[0].log}")
             time.sleep(0.2)
 
 

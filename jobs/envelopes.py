@@ -135,7 +135,7 @@ def open_messages(messages: pa.Table) -> pa.Table:
 
 def _read(texts: pa.StringArray) -> tuple[pa.Table, pa.Array]:
     """The envelopes among the texts, and their places."""
-    read, found = read_objects(texts, [_LANDED])
+    read, found, _ = read_objects(texts, [_LANDED])
     times = cast_texts(read["received_at"].combine_chunks(), MOMENT)
     read = read.set_column(2, "received_at", times)
     is_whole = np.ones(len(read), np.bool_)

@@ -6,7 +6,7 @@ up until what does not fit stands apart; that is for the caller to judge, one by
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,20 @@ _DOUBTFUL = r"\n|[:,\[\s-]Inf|-NaN"  # Arrow reads Inf and -NaN as numbers; JSON
 _LONGEST_NUMBER = 4300  # digits of a whole number that Python reads
 _DEEPEST = 500
 _LONG_NUMBER = r"[0-9]{1000}"
+_OTHER_FIELD = "unexpected field"  # Arrow's error
 
 
-def read_objects(
-    texts: pa.StringArray, schemas: Sequence[pa.Schema]
-) -> tuple[pa.Table, npt.NDArray[np.intp]]:
+class Objects(NamedTuple):
+    """Objects that were read: their columns, their ``places`` among the texts, and which of them
+    may have other fields, too (all of a block where one has).
+    """
+
+    table: pa.Table
+    places: npt.NDArray[np.intp]
+    may_have_others: npt.NDArray[np.bool_]
+
+
+def read_objects(texts: pa.StringArray, schemas: Sequence[pa.Schema]) -> Objects:
     """Read the texts that are JSON objects with the fields of one of ``schemas``.
 
     Args:
@@ -34,11 +43,11 @@ def read_objects(
             reads as NULL, other fields are passed over.
 
     Returns:
-        A table of the first schema's columns (cast to its types where another schema fitted), and
-        the places of its rows in ``texts``.
+        The columns of the first schema (cast to its types where another schema fitted).
     """
     tables: list[pa.Table] = []
     places: list[npt.NDArray[np.intp]] = []
+    others: list[npt.NDArray[np.bool_]] = []
     # Two objects in one text, and none in another, would be taken for one each.
     is_likely = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
     is_likely = pc.and_(is_likely, pc.invert(pc.match_substring_regex(texts, _DOUBTFUL)))
@@ -52,27 +61,43 @@ def read_objects(
     while pending:
         block = pending.pop()
         whole = texts if len(block) == len(texts) else texts.take(pa.array(block))
-        table = next((t for schema in schemas if (t := _read(whole, schema)) is not None), None)
-        if table is not None:
+        read = next((r for schema in schemas if (r := _read(whole, schema)) is not None), None)
+        if read is not None:
+            table, has_others = read
             tables.append(table.cast(schemas[0]))
             places.append(block)
+            others.append(np.full(len(block), has_others))
         elif len(block) > _FEWEST:
             pending += [part for part in np.array_split(block, _PARTS) if len(part)]
     if not tables:
-        return schemas[0].empty_table(), np.empty(0, np.intp)
-    return pa.concat_tables(tables), np.concatenate(places)
+        return Objects(schemas[0].empty_table(), np.empty(0, np.intp), np.empty(0, np.bool_))
+    return Objects(pa.concat_tables(tables), np.concatenate(places), np.concatenate(others))
 
 
-def _read(texts: pa.StringArray, schema: pa.Schema) -> pa.Table | None:
+def _read(texts: pa.StringArray, schema: pa.Schema) -> tuple[pa.Table, bool] | None:
+    """The texts as columns, and whether one of them has another field."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    table = read_block(pc.binary_join(whole, "\n")[0].as_buffer(), schema)
-    return table if table is not None and len(table) == len(texts) else None
+    lines = pc.binary_join(whole, "\n")[0].as_buffer()
+    try:
+        table, has_others = _parsed(lines, schema, "error"), False
+    except pa.ArrowInvalid as error:
+        if _OTHER_FIELD not in str(error):
+            return None
+        table, has_others = read_block(lines, schema), True
+    return (table, has_others) if table is not None and len(table) == len(texts) else None
 
 
 def read_block(lines: pa.Buffer, schema: pa.Schema) -> pa.Table | None:
     """JSON objects, one a line, as columns; None where one of them is none or has a field of
-    another type.
+    another type. Other fields are passed over.
     """
+    try:
+        return _parsed(lines, schema, "ignore")
+    except pa.ArrowInvalid:
+        return None
+
+
+def _parsed(lines: pa.Buffer, schema: pa.Schema, others: str) -> pa.Table | None:
     try:
         return pyarrow.json.read_json(
             pa.BufferReader(lines),
@@ -80,10 +105,10 @@ def read_block(lines: pa.Buffer, schema: pa.Schema) -> pa.Table | None:
             parse_options=pa.json.ParseOptions(
                 explicit_schema=schema,
                 newlines_in_values=False,
-                unexpected_field_behavior="ignore",
+                unexpected_field_behavior=others,
             ),
         )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowNotImplementedError:
         return None
 
 

@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 
 from deltalake.exceptions import CommitFailedError
 
@@ -19,6 +20,7 @@ from conf.settings import Settings, settings_from_arguments, stop
 from jobs.label_ledger import LabelLedger
 from jobs.label_merge import LabelMerge
 from jobs.run import Clock, log_to_stderr, stop_on_signals, utc_now
+from jobs.sole import sole
 from jobs.verdict_inbox import VerdictInbox, drop_verdict
 from jobs.verdicts import verdict_of
 
@@ -72,8 +74,9 @@ def main() -> int:
             stop(str(error), status=2)
         drop_verdict(inbox, told)
     try:
-        with locked(inbox):
-            run_label(LabelJob(settings), settings, is_one or arguments.once)
+        ended = stop_on_signals()
+        with locked(inbox), sole(settings.warehouse, "label", ended):
+            run_label(LabelJob(settings), settings, is_one or arguments.once, ended)
     except Locked:
         if not is_one:
             stop(f"another label job runs here (it holds {inbox})")
@@ -81,12 +84,11 @@ def main() -> int:
     return 0
 
 
-def run_label(job: LabelJob, settings: Settings, once: bool) -> None:
+def run_label(job: LabelJob, settings: Settings, once: bool, ended: threading.Event) -> None:
     """Look until it is asked to end, or once."""
     if once:
         job.look()
         return
-    ended = stop_on_signals()
     log.info("label is running, pid %d: verdicts go into %s", os.getpid(), settings.label.inbox)
     while not ended.is_set():
         job.look()

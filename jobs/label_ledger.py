@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from conf.sections import WarehouseSettings
+from jobs.commits import committed
 from jobs.data_files import fitted
 from jobs.envelopes import MOMENT
 from jobs.tables import arrow_schema, ensure_table
@@ -42,10 +43,18 @@ class LabelLedger:
         return self._table.transaction_version(file) is not None
 
     def append(self, verdicts: pa.Table, file: str) -> None:
-        """Append ``verdicts``, columns of `labels`, as those of ``file``: both at once, or none."""
+        """Append ``verdicts``, columns of `labels`, as those of ``file``: both at once, or none.
+
+        Raises:
+            deltalake.exceptions.CommitFailedError: others changed the table at every attempt.
+        """
+        committed(lambda: self._append(fitted(verdicts, arrow_schema("labels")), file))
+
+    def _append(self, rows: pa.Table, file: str) -> None:
+        self._table.update_incremental()
         write_deltalake(
             self._table,
-            fitted(verdicts, arrow_schema("labels")),
+            rows,
             mode="append",
             commit_properties=CommitProperties(app_transactions=[Transaction(file, 0)]),
         )

@@ -6,16 +6,13 @@ from datetime import datetime
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from conf.sections import WarehouseSettings
-from jobs.data_files import fitted
+from jobs.commits import committed
+from jobs.data_files import fitted, read_file
 from jobs.tables import arrow_schema, ensure_table
 
-ATTEMPTS = 10
 _SOURCE_COLUMNS = {"label": "label", "source": "label_source", "recorded_at": "labelled_at"}
 """What a MERGE fills in: columns of `labels` and of `transactions`."""
 
@@ -51,23 +48,15 @@ class LabelMerge:
         open_ = {name for name, moment in recorded.items() if self._filled.get(name) != moment}
         if not open_:
             return 0
-        for attempt in Retrying(
-            retry=retry_if_exception_type(CommitFailedError),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random(0, 0.5),
-            reraise=True,
-        ):
-            with attempt:
-                return self._apply(standing, open_)
-        raise AssertionError("unreachable")
+        return committed(lambda: self._apply(standing, open_))
 
     def _apply(self, standing: pd.DataFrame, open_: set[str]) -> int:
         table = DeltaTable(self._path)
-        files = set(table.file_uris())
+        files = set(pa.table(table.get_add_actions())["path"].to_pylist())
         found = pd.concat(
             [
-                _payments(open_ & self._waiting, files - self._searched),
-                _payments(open_ - self._waiting, files),
+                self._payments(open_ & self._waiting, files - self._searched),
+                self._payments(open_ - self._waiting, files),
             ]
         )
         verdicts = standing.loc[found["trans_num"]]
@@ -79,22 +68,22 @@ class LabelMerge:
         self._searched = files
         return int(is_other.sum())
 
+    def _payments(self, numbers: set[str], files: Iterable[str]) -> pd.DataFrame:
+        """The payments of some `trans_num` in some files; when they were received and labelled."""
+        columns = ["trans_num", "ingested_at", "labelled_at"]
+        schema = arrow_schema("transactions")
+        empty = pa.schema([schema.field(name) for name in columns]).empty_table()
+        wanted = pa.array(sorted(numbers), pa.string())
+        found = [empty]
+        for name in files if numbers else ():
+            rows = fitted(read_file(self._path, name, columns), empty.schema)
+            found.append(rows.filter(pc.is_in(rows["trans_num"], wanted)))
+        payments: pd.DataFrame = pa.concat_tables(found).to_pandas()
+        return payments
+
 
 def _by_number(verdicts: pd.DataFrame) -> dict[str, datetime]:
     return dict(zip(verdicts["trans_num"], verdicts["recorded_at"], strict=True))
-
-
-def _payments(numbers: set[str], files: Iterable[str]) -> pd.DataFrame:
-    """The payments of some `trans_num` in some files, with when they were received and labelled."""
-    columns = ["trans_num", "ingested_at", "labelled_at"]
-    empty = pa.schema([arrow_schema("transactions").field(name) for name in columns]).empty_table()
-    wanted = pa.array(sorted(numbers), pa.string())
-    found = [empty]
-    for path in files if numbers else ():
-        rows = fitted(pq.ParquetFile(path).read(columns), empty.schema)
-        found.append(rows.filter(pc.is_in(rows["trans_num"], wanted)))
-    payments: pd.DataFrame = pa.concat_tables(found).to_pandas()
-    return payments
 
 
 def merge_labels(table: DeltaTable, verdicts: pd.DataFrame, payments: pd.DataFrame) -> None:

@@ -69,6 +69,8 @@ def run(settings: Settings, spark: SparkSession) -> None:
 def main() -> None:
     """Parse arguments, start Spark and a mail catcher, run."""
     settings, _ = settings_from_arguments(argparse.ArgumentParser(description=__doc__))
+    # Made-up payments land here without ingest: their numbers stay, in files as in the stream.
+    settings = settings.model_copy(update={"pan_key": None})
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     _log_to(LOG)

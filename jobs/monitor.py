@@ -8,7 +8,6 @@ import argparse
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from jobs.alarm import Attachment, send_alarm
 from jobs.breach_alarm import BreachAlarm
 from jobs.breaches import Judged, by_version, passed
 from jobs.drift_report import drift_page
+from jobs.every import add_every, watch
 from jobs.metrics_table import (
     Row,
     append_changed,
@@ -34,12 +34,11 @@ from jobs.monitor_limits import Window, judged_limits, label_of, recent_days, wi
 from jobs.monitor_runs import Version, log_look
 from jobs.monitor_view import breaches_text, metrics_view
 from jobs.run import log_to_stderr, stop_on_signals
+from jobs.sole import sole
 from jobs.tables import ensure_table
 from jobs.version_facts import KnownFacts
 
 log = logging.getLogger("jobs.monitor")
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -136,38 +135,10 @@ def _page_name(version: Version) -> str:
     return re.sub(r"[^\w.-]", "_", f"drift-{version[0]}-v{version[1]}.html")
 
 
-def seconds_of(text: str) -> float:
-    """Seconds of ``30s``, ``10m``, ``1h`` or ``1d``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none of these, or not above 0.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
-    if not seconds:
-        raise argparse.ArgumentTypeError(f"expected a time such as 30s, 10m or 1h, found {text!r}")
-    return seconds
-
-
-def watch(one_look: Callable[[], object], every_seconds: float, ended: threading.Event) -> None:
-    """Look until ``ended`` is set; a look that fails is logged, and the next one tries again."""
-    while not ended.is_set():
-        try:
-            one_look()
-        except Exception:
-            log.exception("this look failed; the next one is in %g s", every_seconds)
-        ended.wait(every_seconds)
-
-
 def main() -> int:
     """Parse arguments, look once or again and again."""
     parser = argparse.ArgumentParser(description="Measure what the models do.")
-    parser.add_argument(
-        "--every",
-        type=seconds_of,
-        metavar="TIME",
-        help="look again after 30s, 10m, 1h, until ended",
-    )
+    add_every(parser)
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
     ended, facts, console = stop_on_signals(), KnownFacts(settings.registry), Console()
@@ -180,11 +151,12 @@ def main() -> int:
         console.print(metrics_view(found.metrics))
         console.print(breaches_text(found.breaches), highlight=False, soft_wrap=True)
 
-    if arguments.every is None:
-        one_look()
-        return 0
-    log.info("monitor is running, pid %d: every %g s", os.getpid(), arguments.every)
-    watch(one_look, arguments.every, ended)
+    with sole(settings.warehouse, "monitor", ended):
+        if arguments.every is None:
+            one_look()
+            return 0
+        log.info("monitor is running, pid %d: every %g s", os.getpid(), arguments.every)
+        watch(one_look, arguments.every, ended)
     return 0
 
 

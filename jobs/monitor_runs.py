@@ -4,7 +4,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -95,10 +94,7 @@ def _experiment(settings: RegistrySettings) -> str:
     found = mlflow.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
-    artifacts = settings.artifacts
-    if artifacts and "://" not in artifacts:
-        artifacts = Path(artifacts).absolute().as_uri()
-    return mlflow.create_experiment(name, artifact_location=artifacts)
+    return mlflow.create_experiment(name, artifact_location=settings.artifact_root)
 
 
 def _runs(client: MlflowClient, experiment: str) -> dict[Version, Run]:

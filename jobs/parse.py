@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.envelope import ENCRYPTED
 from ingest.schema import (
+    CARD_PATTERN,
     DATE_PATTERN,
-    DIGITS_PATTERN,
     EARLIEST_DATE,
     EARLIEST_EVENT,
     LARGEST_MILLISECONDS,
@@ -28,6 +29,7 @@ from ingest.schema import (
     InvalidPayment,
     PaymentField,
     check_payment,
+    extra_of,
     is_unicode,
 )
 from jobs.envelopes import MOMENT
@@ -35,10 +37,16 @@ from jobs.json_rows import cast_texts, read_objects
 
 _STORED_TYPE = {"number": pa.float64(), "integer": pa.int64(), "date": pa.date32()}
 
+EXTRA = "extra"
+
 PAYMENT_COLUMNS = pa.schema(
-    [(field.name, _STORED_TYPE.get(field.type, pa.string())) for field in PAYMENT_FIELDS]
+    [
+        *((field.name, _STORED_TYPE.get(field.type, pa.string())) for field in PAYMENT_FIELDS),
+        (EXTRA, pa.string()),
+    ]
 )
-"""The payment's own columns in `transactions`, typed."""
+"""The payment's own columns in `transactions`, typed; `extra` holds what other fields it came with
+(``ingest.schema.extra_of``)."""
 
 PARSED = pa.schema(
     [
@@ -69,9 +77,11 @@ def parse_payloads(envelopes: pa.Table, rules: Rules) -> pa.Table:
     """Judge the payload of each envelope (``ENVELOPES``); returns ``PARSED``, in any order."""
     is_text = pc.equal(envelopes["encoding"], "text").to_numpy()
     texts = envelopes["payload"].combine_chunks()
-    read, places = read_objects(_only(texts, is_text), _PAYLOAD_SCHEMAS)
+    read, places, may_have_others = read_objects(_only(texts, is_text), _PAYLOAD_SCHEMAS)
     places = np.flatnonzero(is_text)[places]
     columns, is_valid = _take_quickly(read, rules)
+    columns[EXTRA], is_told = _extras(texts, places, may_have_others)
+    is_valid &= is_told
     is_valid &= ~_is_ahead(columns["event_time"], envelopes["received_at"].take(places), rules)
     places = places[is_valid]
     quick = _address(envelopes.take(places), valid=True)
@@ -100,20 +110,35 @@ def _address(envelopes: pa.Table, valid: bool) -> dict[str, Any]:
 
 # A card number or a postal code comes as a number or as text; all other fields as one of the two.
 _NUMERIC_TYPES = {"number": pa.float64(), "integer": pa.float64()}
-_EITHER = ("cc_num", "zip")
 
 
-def _payload_schema(either: pa.DataType) -> pa.Schema:
-    types = _NUMERIC_TYPES | dict.fromkeys(("text", "digits", "date", "timestamp"), pa.string())
+def _payload_schema(**either: pa.DataType) -> pa.Schema:
+    types = _NUMERIC_TYPES | dict.fromkeys(("text", "card", "date", "timestamp"), pa.string())
     return pa.schema(
-        [
-            (field.name, either if field.name in _EITHER else types[field.type])
-            for field in PAYMENT_FIELDS
-        ]
+        [(field.name, either.get(field.name, types[field.type])) for field in PAYMENT_FIELDS]
     )
 
 
-_PAYLOAD_SCHEMAS = [_payload_schema(pa.string()), _payload_schema(pa.int64())]
+_PAYLOAD_SCHEMAS = [
+    _payload_schema(),
+    _payload_schema(cc_num=pa.int64(), zip=pa.int64()),
+    _payload_schema(zip=pa.int64()),  # the API's, with a token for the number
+]
+
+
+def _extras(
+    texts: pa.StringArray, places: "np.ndarray[Any, Any]", may_have_others: "np.ndarray[Any, Any]"
+) -> tuple[pa.Array, "np.ndarray[Any, Any]"]:
+    """``ingest.schema.extra_of`` for the texts at ``places``, and where it can be told."""
+    extras = np.full(len(places), None, dtype=object)
+    is_told = np.ones(len(places), np.bool_)
+    some = np.flatnonzero(may_have_others)
+    for row, text in zip(some, texts.take(pa.array(places[some])).to_pylist(), strict=True):
+        try:
+            extras[row] = extra_of(json.loads(text))
+        except (InvalidPayment, RecursionError):  # Arrow reads deeper than Python
+            is_told[row] = False
+    return pa.array(extras, pa.string()), is_told
 
 
 def _take_quickly(read: pa.Table, rules: Rules) -> tuple[dict[str, Any], "np.ndarray[Any, Any]"]:
@@ -146,8 +171,8 @@ def _typed(field: PaymentField, column: pa.Array) -> tuple[pa.Array, pa.Array]:
             fits = pc.and_(fits, pc.equal(column, pc.floor(column)))
             whole = pc.if_else(fits, column, pa.scalar(None, pa.float64()))
             return whole.cast(pa.int64()), fits
-        case "digits":
-            return column, pc.match_substring_regex(column, DIGITS_PATTERN)
+        case "card":
+            return column, pc.match_substring_regex(column, CARD_PATTERN)
         case "date":
             shaped = pc.match_substring_regex(column, DATE_PATTERN)
             days = cast_texts(pc.if_else(shaped, column, pa.scalar(None, pa.string())), pa.date32())
@@ -205,6 +230,7 @@ def _judge(envelope: dict[str, Any], rules: Rules) -> dict[str, Any]:
         payment = _object_of(envelope)
         values = check_payment(payment, rules.optional)
         check_ahead(values["event_time"], envelope["received_at"], rules)
+        values[EXTRA] = extra_of(payment)
     except InvalidPayment as problem:
         told = payment.get("trans_num") if isinstance(payment, dict) else None
         name = told if isinstance(told, str) and is_unicode(told) else None
@@ -217,6 +243,8 @@ def _judge(envelope: dict[str, Any], rules: Rules) -> dict[str, Any]:
 def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
     if envelope["encoding"] == "none":
         raise InvalidPayment("no envelope: the line was not landed by ingest")
+    if envelope["encoding"] == ENCRYPTED:
+        raise InvalidPayment("encrypted by ingest: no row, or none with a card number in cc_num")
     if envelope["encoding"] != "text":
         raise InvalidPayment("not UTF-8 text; the payload is its base64")
     try:

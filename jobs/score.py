@@ -32,6 +32,7 @@ from jobs.parse import Rules, parse_payloads
 from jobs.resume import OtherLayout, Resume, behind, resume_point
 from jobs.run import Clock, log_to_stderr, run_until_stopped, stop_on_signals, utc_now
 from jobs.scoring import Stamp, stamped_now
+from jobs.sole import sole
 from jobs.sources import Source, payment_source
 from jobs.spark import spark_session
 from jobs.worker import settle
@@ -74,6 +75,22 @@ def main() -> int:
     log_to_stderr()
     spark = spark_session("score")
     ended = stop_on_signals()
+    with sole(settings.warehouse, "score", ended):
+        status = score_with_aliases(spark, settings, arguments.once, ended)
+    spark.stop()
+    return status
+
+
+def score_with_aliases(
+    spark: SparkSession, settings: Settings, once: bool, ended: threading.Event
+) -> int:
+    """Score with the versions that the registry's aliases point to.
+
+    Ends the process with one line where there is no version, or the checkpoint does not fit.
+
+    Returns:
+        The exit status.
+    """
     champion, challenger = alias_watchers(settings.registry)
     champion.start()
     challenger.start()
@@ -84,14 +101,13 @@ def main() -> int:
     alarms = AlarmsBeside(partial(send_alarm, settings))
     models = LiveModels(champion, challenger, alarms)
     try:
-        status = run_score(spark, settings, models, arguments.once, ended)
+        status = run_score(spark, settings, models, once, ended)
     except PaymentFileError as error:
         stop(f"score.history: {error}")
     except OtherLayout as error:
         stop(str(error))
     for running in (champion, challenger, alarms):
         running.stop()
-    spark.stop()
     return status
 
 
@@ -146,10 +162,18 @@ def run_score(
         query = stream(resume).trigger(**trigger).start()
         status = run_until_stopped(query, ended, enough=write.has_written)
         if status or ended.is_set() or not write.has_written.is_set():
-            return status
+            return _explained(spark, settings, resume, status)
         # Spark would read the initial state again for every micro-batch of the query.
         resume = resume.after_first_batch()
-    return run_until_stopped(stream(resume).trigger(**trigger).start(), ended)
+    status = run_until_stopped(stream(resume).trigger(**trigger).start(), ended)
+    return _explained(spark, settings, resume, status)
+
+
+def _explained(spark: SparkSession, settings: Settings, resume: Resume, status: int) -> int:
+    """``status``; where the query failed for messages that are gone, the log says which."""
+    if status and settings.kafka is not None:
+        payment_source(spark, settings, resume.written)  # which ends the process if so
+    return status
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Both come as Spark has them; ``Source.open`` makes envelopes of them, on the exe
 """
 
 import json
+import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +18,10 @@ from conf.sections import KafkaSettings, ScoreSettings
 from conf.settings import Settings, stop
 from ingest.topic import earliest_offsets
 from jobs.envelopes import FILES, MESSAGES, open_files, open_messages
-from jobs.spark import make_folder
+from jobs.kafka_gap import advice, gaps, wanted_offsets
+from jobs.spark import make_folder, names_in
+
+log = logging.getLogger("jobs.score")
 
 EARLIEST = -2  # Kafka's number for the first offset that there is
 
@@ -39,7 +44,8 @@ def payment_source(spark: SparkSession, settings: Settings, written: Mapping[str
             made; what a source can skip of it, it need not give.
     """
     if settings.kafka is not None:
-        return Source(kafka_messages(spark, settings.kafka, written), open_messages)
+        checkpoint = settings.warehouse.checkpoint("score")
+        return Source(kafka_messages(spark, settings.kafka, written, checkpoint), open_messages)
     assert settings.landing.path is not None  # the settings have one of the two
     return Source(landing_files(spark, settings.landing.path, settings.score), open_files)
 
@@ -62,21 +68,28 @@ def landing_files(spark: SparkSession, path: str, score: ScoreSettings) -> DataF
 
 
 def kafka_messages(
-    spark: SparkSession, kafka: KafkaSettings, written: Mapping[str, int]
+    spark: SparkSession, kafka: KafkaSettings, written: Mapping[str, int], checkpoint: str
 ) -> DataFrame:
     """The topic of payments as a stream of ``jobs.envelopes.MESSAGES``.
 
-    Ends the process with one line where Spark lacks that source, or the topic cannot be reached.
+    Ends the process with one line where Spark lacks that source, the topic cannot be reached, or it
+    has dropped messages that were not scored.
     """
     topic = kafka.payments_topic
     try:
         earliest = earliest_offsets(kafka, topic)
     except OSError as error:
         stop(str(error))
+    lost = gaps(earliest, wanted_offsets(spark, checkpoint, topic, written))
+    has_run = any(name.isdigit() for name in names_in(spark, f"{checkpoint}/commits"))
+    if lost and (has_run or not kafka.skip_lost):
+        stop(advice(topic, lost, checkpoint))
+    if lost:
+        log.warning("passed over, as kafka.skip_lost asks: %s", "; ".join(map(str, lost)))
     try:
         return (
             spark.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", kafka.bootstrap_servers)
+            .options(**connection_options(kafka))
             .option("subscribe", topic)
             .option("startingOffsets", starting_offsets(topic, earliest, written))
             .option("maxOffsetsPerTrigger", kafka.max_offsets_per_batch)
@@ -94,13 +107,38 @@ def kafka_messages(
         )
 
 
+def connection_options(kafka: KafkaSettings) -> dict[str, str]:
+    """How Spark's Kafka source reaches the brokers: options of Java's client, each behind
+    ``kafka.``, and ``minPartitions``.
+    """
+    told = {
+        "kafka.bootstrap.servers": kafka.bootstrap_servers,
+        "kafka.security.protocol": kafka.security_protocol,
+    }
+    if kafka.password is not None:
+        module = "scram.ScramLoginModule"
+        if kafka.sasl_mechanism == "PLAIN":
+            module = "plain.PlainLoginModule"
+        password = re.sub(r'(["\\])', r"\\\1", kafka.password.get_secret_value())
+        told |= {
+            "kafka.sasl.mechanism": kafka.sasl_mechanism,
+            "kafka.sasl.jaas.config": f"org.apache.kafka.common.security.{module} required "
+            f'username="{kafka.username}" password="{password}";',
+        }
+    if kafka.ca_file is not None:
+        told["kafka.ssl.truststore.type"] = "PEM"
+        told["kafka.ssl.truststore.location"] = str(kafka.ca_file.absolute())
+    if kafka.min_partitions is not None:
+        told["minPartitions"] = str(kafka.min_partitions)
+    return told
+
+
 def starting_offsets(topic: str, earliest: Mapping[int, int], written: Mapping[str, int]) -> str:
     """Where a new checkpoint starts to read: Spark's option, as JSON.
 
     A partition starts *with* the last message that the tables hold, so that the first micro-batch
     is never empty (it is the one that fills the memory of payments); ``jobs.resume.behind`` drops
-    that message. Where the topic has it no more, the one behind it is asked for, and Spark
-    complains if that one is gone too.
+    that message. Where the topic has it no more, it starts with the first that there is.
 
     Args:
         earliest: of each partition of the topic, the first offset that it has.
@@ -112,5 +150,5 @@ def starting_offsets(topic: str, earliest: Mapping[int, int], written: Mapping[s
         if last is None:
             offsets[str(partition)] = EARLIEST
         else:
-            offsets[str(partition)] = last if last >= first else last + 1
+            offsets[str(partition)] = max(last, first)
     return json.dumps({topic: offsets})

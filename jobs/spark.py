@@ -16,7 +16,12 @@ def spark_session(name: str) -> SparkSession:
     Ends the process with one line where Delta is not on the class path.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    spark = SparkSession.builder.appName(name).getOrCreate()
+    builder = SparkSession.builder.appName(name)
+    if endpoint := os.environ.get("AWS_ENDPOINT_URL"):
+        # What boto3 and delta-rs heed, and S3A does not: another S3 than Amazon's.
+        builder = builder.config("spark.hadoop.fs.s3a.endpoint", endpoint)
+        builder = builder.config("spark.hadoop.fs.s3a.path.style.access", "true")
+    spark = builder.getOrCreate()
     spark.conf.set("spark.sql.session.timeZone", "UTC")
     if "DeltaSparkSessionExtension" not in (spark.conf.get("spark.sql.extensions", "") or ""):
         stop(

@@ -27,6 +27,8 @@ def ensure_table(warehouse: WarehouseSettings, name: str) -> str:
     properties = {
         # A checkpoint holds the whole log: it costs more the larger the table is.
         "delta.checkpointInterval": "100",
+        # Only jobs.maintain shortens the log: it looks first how far the readers are.
+        "delta.enableExpiredLogCleanup": "false",
         "delta.dataSkippingStatsColumns": ",".join(STATISTICS[name]),
     }
     table = _made(path, schema, properties)

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from jobs.cells import cell_value
+
 REQUIRED = ("trans_num", "fraud", "source")
 OPTIONAL = ("verified_at", "analyst", "note")
 LISTED_PROBLEMS = 10
@@ -32,6 +34,8 @@ def read_verdicts(path: Path, now: datetime) -> list[Verdict]:
     A line has `trans_num`, `fraud` (yes, no, true, false, 1 or 0; empty where nobody has decided
     yet: no verdict) and `source`; `verified_at` (ISO 8601 with a zone), `analyst` and `note` may be
     there, other columns are left out. A ``.json`` file holds such lines, or one array of objects.
+    In a CSV file the apostrophe that keeps a spreadsheet from running a `trans_num` is no part of
+    it (``jobs.cells``).
 
     Args:
         now: no verdict can be from after it (UTC).
@@ -101,7 +105,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
                 raise VerdictFileError(
                     f"line {lines.line_num}: expected {len(lines.fieldnames or ())} fields"
                 )
-            yield lines.line_num, row
+            yield lines.line_num, row | {"trans_num": cell_value(row["trans_num"])}
     except csv.Error as error:
         raise VerdictFileError(f"line {lines.line_num}: no CSV: {error}") from error
 
@@ -133,7 +137,10 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     if value is None:
         return None
-    if isinstance(value, bool | int | str) and len(text := str(value).strip()) <= LONGEST_TEXT:
+    text = str(value) if isinstance(value, bool | int | str) else None
+    if text is not None and name != "trans_num":  # an identifier may have blanks around it
+        text = text.strip()
+    if text is not None and len(text) <= LONGEST_TEXT:
         if _is_broken(text):
             raise ValueError(f"{name}: expected Unicode, found half a character in {text[:80]!r}")
         return text or None

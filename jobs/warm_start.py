@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from conf.settings import Settings
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import read_payments
 from jobs.arrivals import cut_into_buckets, to_chunks
 from jobs.blocks import join_blocks
@@ -119,7 +120,7 @@ def _from_files(
     spark: SparkSession, settings: Settings, known: DataFrame, now: datetime
 ) -> DataFrame:
     """The payments of the files and the known ones."""
-    files = read_payments(*settings.score.history)
+    files = read_payments(*settings.score.history, cipher=pan_cipher(settings))
     files = files.assign(source=_FILES, position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)

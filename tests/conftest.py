@@ -74,6 +74,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
         "REGISTRY__ARTIFACTS": "mlartifacts",
         "ALERT__JOURNAL": "alert.db",
         "MONITOR__FOLDER": "monitor",
+        "MAINTAIN__ARCHIVE": "archive",
     }
     values = {f"FRAUD_{key}": str(tmp_path / name) for key, name in paths.items()}
     values["FRAUD_REGISTRY__TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"

@@ -1,8 +1,8 @@
 """A Kafka broker on this machine, from nothing but Java: for tests, benchmarks and to try it out.
 
-    python -m tests.kafka_broker [--port 9092] [--folder var/kafka]
+    python -m tests.kafka_broker [--port 9092] [--folder var/kafka] [--login USER:PASSWORD]
 
-One node on 127.0.0.1 without security. Its jars are fetched once, through the Ivy that Spark has.
+One node on 127.0.0.1, without security, or with a login (SASL, PLAIN). Its jars are fetched once, through the Ivy that Spark has.
 """
 
 import argparse
@@ -44,6 +44,19 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
 
+LOGIN = """
+listeners=SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=SASL_PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=SASL_PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=\\
+  org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  username="{user}" password="{password}" user_{user}="{password}";
+"""
+"""In the place of the listeners above; a property that comes again counts."""
+
 
 class BrokerFailed(Exception):
     """The jars cannot be had, or the broker does not start."""
@@ -73,11 +86,14 @@ def broker_jars() -> Path:
 
 
 @contextmanager
-def running_broker(folder: Path, port: int, topics: Mapping[str, int]) -> Iterator[str]:
+def running_broker(
+    folder: Path, port: int, topics: Mapping[str, int], login: tuple[str, str] | None = None
+) -> Iterator[str]:
     """A broker with its data in ``folder``; ended, and waited for, when the block ends.
 
     Args:
         topics: partitions of the topics to make where they are missing, by name.
+        login: user and password.
 
     Yields:
         The bootstrap server.
@@ -93,9 +109,11 @@ def running_broker(folder: Path, port: int, topics: Mapping[str, int]) -> Iterat
     folder.mkdir(parents=True, exist_ok=True)
     require_free_port(port)
     properties, log = folder / "server.properties", folder / "broker.log"
-    properties.write_text(
-        PROPERTIES.format(port=port, controller=free_port(), folder=folder.absolute())
-    )
+    places = {"port": port, "controller": free_port(), "folder": folder.absolute()}
+    text = PROPERTIES.format(**places)
+    if login:
+        text += LOGIN.format(**places, user=login[0], password=login[1])
+    properties.write_text(text)
     storage = ("kafka.tools.StorageTool", "format", "--ignore-formatted")
     _java(*classes, *storage, "-t", "fraudDetectorBroker000", "-c", str(properties))
     with log.open("ab") as output:
@@ -104,7 +122,7 @@ def running_broker(folder: Path, port: int, topics: Mapping[str, int]) -> Iterat
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        make_topics(f"127.0.0.1:{port}", topics)
+        make_topics(client_options(f"127.0.0.1:{port}", login), topics)
         if process.poll() is not None:
             raise BrokerFailed(f"the broker ended with status {process.returncode}: see {log}")
         yield f"127.0.0.1:{port}"
@@ -114,15 +132,26 @@ def running_broker(folder: Path, port: int, topics: Mapping[str, int]) -> Iterat
         end(process)
 
 
+def client_options(server: str, login: tuple[str, str] | None = None) -> dict[str, str]:
+    """How librdkafka reaches such a broker."""
+    told = {"bootstrap.servers": server}
+    if login:
+        told |= {
+            "security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN",
+            "sasl.username": login[0], "sasl.password": login[1],
+        }  # fmt: skip
+    return told
+
+
 def make_topics(
-    server: str, topics: Mapping[str, int], config: Mapping[str, str] | None = None
+    client: Mapping[str, str], topics: Mapping[str, int], config: Mapping[str, str] | None = None
 ) -> None:
     """Make topics where they are missing, with so many partitions each; waits for the broker.
 
     Raises:
         KafkaException: it does not answer in a minute, or will not have it.
     """
-    admin = AdminClient({"bootstrap.servers": server, "log_level": 0})
+    admin = AdminClient({**client, "log_level": 0})
     there = admin.list_topics(timeout=START_SECONDS).topics
     wanted = [
         NewTopic(name, partitions, 1, config=dict(config or {}))
@@ -179,12 +208,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=9092)
     parser.add_argument("--folder", type=Path, default=Path("var/kafka"))
+    parser.add_argument("--login", metavar="USER:PASSWORD", help="ask for it (SASL, PLAIN)")
     arguments = parser.parse_args()
     topics = {"payments": 4, "fraud-alerts": 1}
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.set())
-    with running_broker(arguments.folder, arguments.port, topics) as server:
+    user, _, password = (arguments.login or "").partition(":")
+    login = (user, password) if user else None
+    with running_broker(arguments.folder, arguments.port, topics, login) as server:
         print(
             f"Kafka {VERSION} on {server}, topics {', '.join(topics)}; pid {os.getpid()}",
             flush=True,

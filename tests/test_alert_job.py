@@ -18,10 +18,12 @@ from ingest.schema import check_payment
 from jobs.alert import run_alert
 from jobs.label import LabelJob
 from jobs.lineup import FixedModels, Lineup
+from jobs.maintain import maintain
 from jobs.score import run_score
 from jobs.tables import arrow_schema, ensure_table, read_table
 from tests.conftest import free_port, land, payment
 from tests.models import constant_version
+from tests.upkeep import commits_of, keep_up
 
 
 class Relay:
@@ -172,6 +174,46 @@ def test_labels_merged_into_the_table_are_no_new_hits(spark, score, alert, relay
     assert taken.hits() == [[1, 2], [3]]
 
 
+def test_the_alert_job_goes_on_behind_a_log_that_was_shortened(score, alert, relay, mail_settings):
+    taken = relay()
+    at_once = mail_settings.maintain.model_copy(update={"vacuum_hours": 0.0})
+    for number in range(1, 7):
+        score([number])
+        assert alert() == 0
+        if number % 2 == 0:
+            keep_up(mail_settings.model_copy(update={"maintain": at_once}), times=1)
+    assert alert() == 0
+    assert commits_of(mail_settings, "transactions")[0] > 3
+    assert len(list(Path(mail_settings.warehouse.table("transactions")).glob("*.parquet"))) == 1
+    score([7])
+    assert alert() == 0
+    assert taken.hits() == [[number] for number in range(1, 8)]
+
+
+def test_nothing_is_cleaned_away_before_the_alert_job_has_read_it(
+    score, alert, relay, mail_settings, caplog
+):
+    taken = relay()
+    score([1, 2])
+    assert alert() == 0
+    score([3])
+    score([4])
+    table = DeltaTable(mail_settings.warehouse.table("transactions"))
+    table.update({"label": "true"}, predicate="position IS NULL")
+    keep_up(mail_settings)
+    assert "the alert job has not read" in caplog.text
+    assert commits_of(mail_settings, "transactions")[0] == 0
+    score([5])
+    assert alert() == 0
+    assert sorted(hit for mail in taken.hits() for hit in mail) == [1, 2, 3, 4, 5]
+    for number in (6, 7):
+        keep_up(mail_settings, times=1)
+        score([number])
+        assert alert() == 0
+    keep_up(mail_settings, times=1)
+    assert commits_of(mail_settings, "transactions")[0] > 0
+
+
 def test_more_hits_than_the_window_allows_go_out_in_one_digest(
     score, alert, ledger, relay, mail_settings
 ):
@@ -200,9 +242,26 @@ def test_times_in_the_mail_are_utc(spark, score, alert, relay, mail_settings):
     assert abs(moments[1] / 1e6 - datetime.now(UTC).timestamp()) < 600
 
 
-def test_scoring_and_mailing_go_on_undisturbed_while_labels_are_merged(spark, mail_settings, relay):
-    """All three jobs at once, many small micro-batches, verdicts before and after their payments."""
-    numbers, mailed = range(240), relay()
+class Upkeep(threading.Thread):
+    """The maintain job, again and again until ``ended``, with retentions of a few seconds."""
+
+    def __init__(self, settings, ended):
+        super().__init__()
+        short = {"vacuum_hours": 6 / 3600, "log_hours": 6 / 3600, "landing_days": 6 / 86_400}
+        upkeep = settings.maintain.model_copy(update=short)
+        self._settings = settings.model_copy(update={"maintain": upkeep})
+        self._ended, self.has_worked = ended, []
+
+    def run(self):
+        while not self._ended.wait(1):
+            self.has_worked.append(maintain(self._settings, datetime.now(UTC)))
+
+
+def test_all_jobs_go_on_undisturbed_beside_each_other(spark, mail_settings, relay):
+    """Score, alert, label and maintain at once, many small micro-batches, verdicts before and after
+    their payments.
+    """
+    numbers, mailed = range(480), relay()
     score = mail_settings.score.model_copy(update={"max_files_per_batch": 1})
     alert = mail_settings.alert.model_copy(update={"max_hits_in_window": len(numbers)})
     settings = mail_settings.model_copy(update={"score": score, "alert": alert})
@@ -210,17 +269,19 @@ def test_scoring_and_mailing_go_on_undisturbed_while_labels_are_merged(spark, ma
         land(settings.landing.path, first, [payment(n) for n in numbers[first : first + 20]])
     ended, status = threading.Event(), []
     models = FixedModels(Lineup(constant_version("1", 0.75)))
+    upkeep = Upkeep(settings, ended)
     jobs = [
         threading.Thread(
             target=lambda: status.append(run_score(spark, settings, models, False, ended))
         ),
         threading.Thread(target=lambda: status.append(run_alert(spark, settings, False, ended))),
+        upkeep,
     ]
     labels = LabelJob(settings)
     settings.label.inbox.mkdir()
     for job in jobs:
         job.start()
-    told, deadline = 0, time.monotonic() + 180
+    told, deadline, operations = 0, time.monotonic() + 180, {}
     try:
         while time.monotonic() < deadline and status == []:
             if told < len(numbers):
@@ -233,9 +294,9 @@ def test_scoring_and_mailing_go_on_undisturbed_while_labels_are_merged(spark, ma
                 )
                 told += 30
             labels.look()
-            rows = (
-                DeltaTable(settings.warehouse.table("transactions")).to_pyarrow_table().to_pylist()
-            )
+            table = DeltaTable(settings.warehouse.table("transactions"))
+            operations |= {entry["version"]: entry["operation"] for entry in table.history()}
+            rows = table.to_pyarrow_table().to_pylist()
             is_labelled = len(rows) == len(numbers) and all(
                 row["label"] is not None for row in rows
             )
@@ -249,9 +310,11 @@ def test_scoring_and_mailing_go_on_undisturbed_while_labels_are_merged(spark, ma
     assert sorted(row["trans_num"] for row in rows) == [f"{n:032x}" for n in numbers]
     assert {int(row["trans_num"], 16) % 2 == row["label"] for row in rows} == {True}
     assert sorted(hit for hits in mailed.hits() for hit in hits) == list(numbers)
-    history = DeltaTable(settings.warehouse.table("transactions")).history()
-    merges = [entry["operation"] for entry in history].count("MERGE")
-    # The merges were among the appends, not behind them.
-    operations = [entry["operation"] for entry in reversed(history)]
-    assert merges > 2
-    assert "MERGE" in operations[: max(at for at, name in enumerate(operations) if name == "WRITE")]
+    in_order = [operations[version] for version in sorted(operations)]
+    # Merges and compactions were among the appends, not behind them; what is old was removed.
+    among = in_order[: max(at for at, name in enumerate(in_order) if name == "WRITE")]
+    assert among.count("MERGE") > 2
+    assert {"OPTIMIZE", "VACUUM END"} <= set(among)
+    assert commits_of(settings, "transactions")[0] > 0
+    assert all(upkeep.has_worked)
+    assert list(settings.maintain.archive.rglob("*.jsonl"))

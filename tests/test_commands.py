@@ -51,6 +51,12 @@ class System:
         assert done.returncode == status, done.stderr[-3000:]
         return done.stdout
 
+    def refused(self, *command: str) -> str:
+        """Run to an end with status 1; what it said."""
+        done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == 1, done.stderr[-3000:]
+        return done.stdout + done.stderr
+
     def start(self, ready: str, *command: str) -> subprocess.Popen[str]:
         """Start, and wait for a line with ``ready`` in it."""
         process = subprocess.Popen(

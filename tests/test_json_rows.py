@@ -72,7 +72,7 @@ def same(field, told, read):
 
 def check(texts, schemas=SCHEMAS):
     """The places that are taken: none twice, each with the values that ``json.loads`` gives."""
-    table, places = read_objects(pa.array(texts, pa.string()), schemas)
+    table, places, _ = read_objects(pa.array(texts, pa.string()), schemas)
     assert table.schema == schemas[0]
     assert len(table) == len(places) == len(set(places.tolist()))
     for row, place in zip(table.to_pylist(), places.tolist(), strict=True):
@@ -132,7 +132,7 @@ def test_objects_however_deep_do_no_harm():
 
 def test_blocks_of_either_type_are_taken_as_the_first():
     texts = ['{"zip": "01"}'] * 100 + ['{"zip": 1}'] * 100
-    table, places = read_objects(pa.array(texts, pa.string()), SCHEMAS)
+    table, places, _ = read_objects(pa.array(texts, pa.string()), SCHEMAS)
     assert table.schema == SCHEMAS[0]
     zips = dict(zip(places.tolist(), table["zip"].to_pylist(), strict=True))
     assert len(zips) > 100
@@ -141,7 +141,7 @@ def test_blocks_of_either_type_are_taken_as_the_first():
 
 @pytest.mark.parametrize("texts", [[], [""], ["[]", "x"]])
 def test_nothing_to_take_is_an_empty_table(texts):
-    table, places = read_objects(pa.array(texts, pa.string()), SCHEMAS)
+    table, places, _ = read_objects(pa.array(texts, pa.string()), SCHEMAS)
     assert table.schema == SCHEMAS[0]
     assert (len(table), len(places)) == (0, 0)
     assert places.dtype == np.intp
@@ -150,7 +150,7 @@ def test_nothing_to_take_is_an_empty_table(texts):
 def test_a_slice_of_texts_is_read_from_its_own_beginning():
     texts = pa.array([good(n) for n in range(300)], pa.string())
     for part in (texts.slice(100, 50), texts.slice(100)):
-        table, places = read_objects(part, SCHEMAS)
+        table, places, _ = read_objects(part, SCHEMAS)
         names = dict(zip(places.tolist(), table["name"].to_pylist(), strict=True))
         assert names == {n: f"n {100 + n}" for n in range(len(part))}
 

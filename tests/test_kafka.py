@@ -13,17 +13,19 @@ import mlflow
 import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 from mlflow.models import infer_signature
 
 from conf.settings import load_settings
 from tests.conftest import PROJECT, free_port, payment
-from tests.kafka_broker import make_topics
+from tests.kafka_broker import client_options, make_topics
 from tests.models import CONSTANT_CODE, example
 from tests.test_commands import System
 from tests.test_poll import ok, server
 from training.registry import open_experiment
 
+LOGIN = ("fraud", "s3cret-of-kafka")
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-kafka.conf")
 CONFIG = ("--config", "conf/kafka.toml")
 SCORE = (*SUBMIT, "jobs/score.py", *CONFIG, "--once")
@@ -37,6 +39,10 @@ def system(
     monkeypatch.delenv("FRAUD_LANDING__PATH")
     monkeypatch.setenv("FRAUD_KAFKA__BOOTSTRAP_SERVERS", server)
     monkeypatch.setenv("FRAUD_KAFKA__TIMEOUT_SECONDS", "20")
+    monkeypatch.setenv("FRAUD_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("FRAUD_KAFKA__SASL_MECHANISM", "PLAIN")
+    monkeypatch.setenv("FRAUD_KAFKA__USERNAME", LOGIN[0])
+    monkeypatch.setenv("FRAUD_KAFKA__PASSWORD", LOGIN[1])
     monkeypatch.setenv("SPARK_CONF_DIR", ".")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_SUBMIT_ARGS"):
@@ -44,7 +50,8 @@ def system(
     running = KafkaSystem(server, tmp_path)
     try:
         running.start("Kafka ", sys.executable, "-m", "tests.kafka_broker",
-                      "--port", server.split(":")[1], "--folder", str(tmp_path / "kafka"))  # fmt: skip
+                      "--port", server.split(":")[1], "--folder", str(tmp_path / "kafka"),
+                      "--login", ":".join(LOGIN))  # fmt: skip
         yield running
     finally:
         running.end()
@@ -55,18 +62,18 @@ class KafkaSystem(System):
 
     def __init__(self, server: str, folder: Path) -> None:
         super().__init__(api_port=0)
-        self.server, self.folder = server, folder
+        self.client, self.folder = client_options(server, LOGIN), folder
 
     def produce(self, *messages: tuple[str | None, bytes | None]) -> None:
         """Write bare messages, as another system would."""
-        producer = Producer({"bootstrap.servers": self.server, "partitioner": "murmur2"})
+        producer = Producer({**self.client, "partitioner": "murmur2"})
         for key, value in messages:
             producer.produce("payments", value, key)
         assert producer.flush(20) == 0
 
     def messages(self, topic: str) -> list[tuple[int, str, str]]:
         """Partition, key and value of every message in ``topic``."""
-        consumer = Consumer({"bootstrap.servers": self.server, "group.id": "test"})
+        consumer = Consumer({**self.client, "group.id": "test"})
         found = []
         for partition in consumer.list_topics(topic, timeout=20).topics[topic].partitions:
             low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
@@ -77,6 +84,19 @@ class KafkaSystem(System):
                 found.append((partition, key.decode(), value.decode(errors="replace")))
         consumer.close()
         return found
+
+    def ends(self) -> dict[int, int]:
+        """The next offset of each partition of the topic of payments."""
+        consumer = Consumer({**self.client, "group.id": "test"})
+        partitions = consumer.list_topics("payments", timeout=20).topics["payments"].partitions
+        ends = {
+            number: consumer.get_watermark_offsets(TopicPartition("payments", number), timeout=20)[
+                1
+            ]
+            for number in partitions
+        }
+        consumer.close()
+        return ends
 
     def hits(self) -> list[tuple[int, dict]]:
         """Number of the payment, and the message, of every hit told."""
@@ -131,7 +151,7 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     assert len(cards) == 1  # whoever wrote it
 
     # The rows are committed, then the hits find no taker: a message there has at most 100 bytes.
-    make_topics(system.server, {"narrow": 1}, {"max.message.bytes": "100"})
+    make_topics(system.client, {"narrow": 1}, {"max.message.bytes": "100"})
     with monkeypatch.context() as narrow:
         narrow.setenv("FRAUD_KAFKA__ALERTS_TOPIC", "narrow")
         system.run(*SCORE, status=1)
@@ -156,6 +176,29 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     assert system.numbers() == [1, 2, 3, 4, 5, 7]
     assert len(system.table("rejected")) == 4
     assert [number for number, _ in system.hits()] == [1, 3, 5]
+    lose_a_message(system, monkeypatch)
+    for path in system.folder.rglob("*"):
+        if path.is_file() and "kafka" not in path.relative_to(system.folder).parts:
+            assert LOGIN[1].encode() not in path.read_bytes(), path
+
+
+def lose_a_message(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic drops a message unread: the job says which, and goes on once it is asked to."""
+    partition = next(iter(system.ends()))
+    producer = Producer(system.client)
+    producer.produce("payments", bare(8)[1], partition=partition)
+    producer.flush(20)
+    end = system.ends()[partition]
+    admin = AdminClient(system.client)
+    for dropped in admin.delete_records([TopicPartition("payments", partition, end)]).values():
+        dropped.result(20)
+    system.produce(bare(9))
+    said = system.refused(*SCORE)
+    assert f"partition {partition}: offsets {end - 1} to {end - 1} (1 messages)" in said
+    shutil.rmtree(system.folder / "checkpoints" / "score")
+    monkeypatch.setenv("FRAUD_KAFKA__SKIP_LOST", "true")
+    system.run(*SCORE)
+    assert system.numbers() == [1, 2, 3, 4, 5, 7, 9]
 
 
 def check_rows(system: KafkaSystem) -> None:

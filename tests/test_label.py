@@ -17,6 +17,7 @@ from jobs.table_log import TableLog
 from jobs.tables import arrow_schema, ensure_table
 from jobs.verdict_inbox import VerdictInbox
 from tests.conftest import payment
+from tests.upkeep import commits_of, keep_up
 from tests.written_rows import scored_rows, write_file
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -394,6 +395,49 @@ def test_a_merge_that_another_change_defeats_is_tried_again(bank, monkeypatch):
     assert bank.labels[5] == (True, "customer", 1)
 
 
+def test_verdicts_are_filled_in_where_files_were_put_together_and_the_log_shortened(bank):
+    bank.score(*range(1, 20))
+    bank.score(*range(20, 25))
+    bank.drop("a.csv", (5, "yes", "customer"), (30, "yes", "customer"), (31, "no", "customer"))
+    bank.look()
+    bank.score(31)
+    keep_up(bank.settings)
+    assert commits_of(bank.settings, "transactions")[0] > 0
+    bank.score(30)
+    bank.drop("b.csv", (6, "no", "customer"), (5, "no", "analyst"))
+    bank.look()
+    expected = {
+        5: (False, "analyst", 2),
+        6: (False, "customer", 2),
+        30: (True, "customer", 1),
+        31: (False, "customer", 1),
+    }
+    assert {number: told for number, told in bank.labels.items() if told} == expected
+    bank.job = bank.started()
+    bank.drop("b.csv", (7, "yes", "customer"))
+    bank.look()
+    assert bank.labels[7] == (True, "customer", 3)
+    assert len(bank.labels) == 26
+
+
+def test_files_put_together_during_a_merge_are_merged_into_at_the_next_try(bank, monkeypatch):
+    bank.score(5, 6)
+    bank.score(7)
+    bank.drop("a.csv", (5, "yes", "customer"))
+    merge, tries = label_merge.merge_labels, []
+
+    def interrupted(table, *arguments):
+        tries.append(1)
+        if len(tries) == 1:
+            DeltaTable(bank.table.path).optimize.compact()
+        merge(table, *arguments)
+
+    monkeypatch.setattr(label_merge, "merge_labels", interrupted)
+    bank.look()
+    assert len(tries) == 2
+    assert bank.labels == {5: (True, "customer", 1), 6: None, 7: None}
+
+
 def run(monkeypatch, *arguments):
     monkeypatch.setattr(sys, "argv", ["label", *arguments])
     return label.main()
@@ -502,3 +546,17 @@ def test_the_ledger_is_read_anew_only_where_it_has_changed(bank, monkeypatch):
     bank.look()
     assert len(reads) == first + 1
     assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False]
+
+
+def test_a_ledger_whose_table_changed_meanwhile_is_appended_to_all_the_same(settings):
+    ledger = LabelLedger(settings.warehouse)
+    other = DeltaTable(settings.warehouse.table("labels"))
+    other.alter.set_table_properties({"delta.logRetentionDuration": "interval 5 days"})
+    row = {
+        "trans_num": "a",
+        "label": True,
+        "recorded_at": datetime(2025, 1, 1, tzinfo=UTC),
+        "line": 1,
+    }
+    ledger.append(pa.Table.from_pylist([row], arrow_schema("labels")), "one")
+    assert list(ledger.standing()["trans_num"]) == ["a"]

@@ -1,7 +1,5 @@
-import argparse
 import logging
 import sys
-import threading
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from ingest.schema import EXAMPLE_PAYMENT
 from jobs import monitor
 from jobs.features import FEATURE_NAMES
 from jobs.metrics_table import latest_metrics
-from jobs.monitor import look, look_and_mail, seconds_of, watch
+from jobs.monitor import look, look_and_mail
 from jobs.monitor_runs import numbers_of
 from jobs.reference import REFERENCE_KEY, Reference
 from jobs.tables import arrow_schema, ensure_table
@@ -358,33 +356,6 @@ def test_an_estimate_has_another_name_in_mlflow():
         "psi/a": 0.1,
     }
     assert numbers_of(row | {"is_matured": True})["precision"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("30s", 30), ("10m", 600), ("1h", 3600), ("1.5d", 129_600)]
-)
-def test_times_are_read_with_their_unit(text, seconds):
-    assert seconds_of(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "0s", "1 hour"])
-def test_other_times_are_refused_with_what_is_expected(text):
-    with pytest.raises(argparse.ArgumentTypeError, match="such as 30s"):
-        seconds_of(text)
-
-
-def test_a_look_that_fails_is_logged_and_the_next_one_comes(caplog):
-    ended, looks = threading.Event(), []
-
-    def one_look():
-        looks.append(1)
-        if len(looks) == 3:
-            ended.set()
-        raise OSError("the disk is away")
-
-    watch(one_look, 0.001, ended)
-    assert len(looks) == 3
-    assert "the disk is away" in caplog.text
 
 
 def test_the_command_prints_days_and_limits(settings, monkeypatch, capsys):

@@ -68,7 +68,7 @@ def commands():
 
 
 def test_schedules_are_five_fields_within_their_bounds():
-    assert len(schedules()) == 7
+    assert len(schedules()) == 9
     for fields in schedules():
         assert len(fields) == 5
         for field, (low, high) in zip(fields, FIELDS, strict=True):
@@ -80,13 +80,13 @@ def test_schedules_are_five_fields_within_their_bounds():
 
 def test_cron_commands_hold_no_bare_percent_sign():
     """To cron it is the end of the line."""
-    assert len(crontab()) == 4
+    assert len(crontab()) == 5
     assert not [line for line in crontab() if re.search(r"(?<!\\)%", line[5])]
 
 
 def test_the_dags_are_python():
     compile(dag(), "operations.md", "exec")
-    assert len(set(dag_options("task_id"))) == len(dag_options("bash_command")) == 4
+    assert len(set(dag_options("task_id"))) == len(dag_options("bash_command")) == 5
 
 
 def test_airflow_skips_the_days_on_which_nothing_is_promoted_and_no_failure():
@@ -116,5 +116,6 @@ def test_every_job_of_the_table_is_among_the_commands():
     modules = {command[0] for command in commands()}
     assert modules == {
         "ingest.poll", "jobs.score", "jobs.alert", "jobs.label", "jobs.monitor", "jobs.review",
+        "jobs.maintain",
         "training.train", "training.promote",
     }  # fmt: skip

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ingest.envelope import envelope_line
-from ingest.schema import FIELD_NAMES, PAYMENT_FIELDS, InvalidPayment, check_payment
+from ingest.schema import FIELD_NAMES, PAYMENT_FIELDS, InvalidPayment, check_payment, extra_of
 from jobs.envelopes import open_files
 from jobs.parse import PARSED, Rules, parse_payloads
 from tests.conftest import landed_file, payment
@@ -198,3 +198,41 @@ def test_nesting_without_end_is_no_object():
 def test_text_that_looks_like_an_object_is_text(name):
     row, *_ = check([landed(payment(**{name: "{[odd but text"}))])
     assert row["reason"] is None
+
+
+OTHERS = [
+    {}, {"channel": "web"}, {"device": {"os": ["x", 1.5, None]}, "": None}, {"n": 2**70}, {"\ud800": "\udc00"},
+    {"extra": "x"}, {"event_time": 1, "source": "s", "CC_NUM": 7}, {"x": float("nan")}, {"🂡": "ß"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("together", [1, 3, 500])
+def test_fields_that_nobody_knows_are_kept(together):
+    """In both ways of reading, however rows with and without them are mixed."""
+    payments = [payment(n) | OTHERS[n % len(OTHERS)] for n in range(90)]
+    lines = [landed(item, position) for position, item in enumerate(payments)]
+    lines[::10] = [
+        landed(json.dumps(item, indent=1), n * 10) for n, item in enumerate(payments[::10])
+    ]
+    parts = [lines[at : at + together] for at in range(0, len(lines), together)]
+    rows = [row for part in parts for row in check(part, max_days_ahead=0)]
+    for row, item, others in zip(rows, payments, OTHERS * 10, strict=True):
+        assert row["reason"] is None
+        assert row["extra"] == extra_of(item)
+        assert (row["extra"] is None) == (not others)
+        assert repr(json.loads(row["extra"] or "{}")) == repr(others)
+
+
+def test_payments_without_other_fields_are_not_read_twice(monkeypatch):
+    monkeypatch.setattr("jobs.parse.extra_of", lambda *_: pytest.fail("read again"))
+    rows = check([landed(payment(n), n) for n in range(100)], max_days_ahead=0)
+    assert {row["extra"] for row in rows} == {None}
+
+
+@pytest.mark.parametrize("depth", [900, 1200, 2000])
+def test_other_fields_nested_deeper_than_python_reads_wedge_nothing(depth):
+    text = json.dumps(payment())[:-1] + ', "x": ' + "[" * depth + "]" * depth + "}"
+    row, other = check([landed(text), landed(payment(1), 1)], max_days_ahead=0)
+    assert row["reason"] in (None, "not a JSON object", "other fields: nested too deeply")
+    assert (row["reason"] is None) == (row["extra"] is not None)
+    assert other["reason"] is None

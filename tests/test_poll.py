@@ -454,9 +454,9 @@ def test_a_second_poller_says_so_in_a_line(command, tmp_path, capsys):
 
 
 def test_a_landing_that_is_no_folder_is_refused(command, monkeypatch, capsys):
-    monkeypatch.setenv("FRAUD_LANDING__PATH", "s3a://bucket/landing")
+    monkeypatch.setenv("FRAUD_LANDING__PATH", "hdfs://host/landing")
     assert command("--max-polls", "1") == 1
-    assert "landing.path: expected a local folder" in capsys.readouterr().err
+    assert "landing.path: expected a local folder or s3a://" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -23,6 +23,7 @@ from jobs.scoring import load_archive
 from jobs.tables import arrow_schema, read_table
 from tests.conftest import land, payment
 from tests.models import code_version, constant_version, forest_version
+from tests.upkeep import commits_of, keep_up
 from training.raw_payments import first_arrivals, read_arrivals
 
 CARD = 4000123412341234
@@ -150,6 +151,45 @@ def test_a_batch_whose_commit_was_lost_appears_once(score, table, settings):
     assert score() == 0
     assert ids(table("transactions")) == [1, 2]
     assert len(table("rejected")) == 1
+
+
+def test_a_batch_whose_commit_was_lost_appears_once_after_a_long_time_and_upkeep(
+    score, table, settings
+):
+    """Its files have stayed in the landing folder, its number in the log."""
+    land(settings.landing.path, 0, [payment(1), "x"])
+    land(settings.landing.path, 5, [payment(9)])
+    few = settings.model_copy(
+        update={"score": settings.score.model_copy(update={"max_files_per_batch": 1})}
+    )
+    assert score(job_settings=few) == 0
+    commits = Path(settings.warehouse.checkpoint("score")) / "commits"
+    for commit in commits.glob("*1*"):
+        commit.unlink()
+    land(settings.landing.path, 10, [payment(1), payment(2)])
+    keep_up(settings)
+    assert len(list(settings.maintain.archive.rglob("*.jsonl"))) == 1
+    assert len(list(Path(settings.landing.path).iterdir())) == 2
+    assert commits_of(settings, "transactions")[0] > 0
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 9, 2]
+    assert len(table("rejected")) == 1
+
+
+def test_a_new_checkpoint_remembers_payments_whose_files_were_archived(score, table, settings):
+    land(settings.landing.path, 0, [payment(1), payment(2), "x"])
+    land(settings.landing.path, 10, [payment(1), payment(3)])
+    assert score() == 0
+    keep_up(settings)
+    assert len(list(Path(settings.landing.path).iterdir())) == 1
+    shutil.rmtree(settings.warehouse.checkpoint("score"))
+    land(settings.landing.path, 20, [payment(1), payment(4)])
+    assert score() == 0
+    assert ids(table("transactions")) == [1, 2, 3, 4]
+    last = table("transactions")[-1]["features"]
+    assert last["payment_count_by_card_24h"] == 3
+    arrivals = read_arrivals(settings.landing.path, settings.score, settings.maintain.archive)
+    assert arrivals["position"].tolist() == [0, 1, 10, 11, 20, 21]
 
 
 def test_a_new_checkpoint_starts_behind_what_the_tables_hold(score, table, settings):

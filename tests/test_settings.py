@@ -84,6 +84,26 @@ def test_kafka_settings_that_do_not_hold_are_named(monkeypatch, key, value):
     assert f"kafka.{key}: " in problems_of(KAFKA)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SECURITY_PROTOCOL": "SASL_SSL"}, "username and FRAUD_KAFKA__PASSWORD"),
+        (
+            {"SECURITY_PROTOCOL": "SASL_SSL", "USERNAME": "fraud"},
+            "username and FRAUD_KAFKA__PASSWORD",
+        ),
+        ({"USERNAME": "fraud", "PASSWORD": "secret"}, "username and FRAUD_KAFKA__PASSWORD"),
+        ({"CA_FILE": "ca.pem"}, "ca_file is of use with SSL"),
+    ],
+)
+def test_a_login_to_kafka_is_whole(monkeypatch, given, said):
+    for key, value in given.items():
+        monkeypatch.setenv(f"FRAUD_KAFKA__{key}", value)
+    problems = problems_of(KAFKA)
+    assert said in problems
+    assert "secret" not in problems
+
+
 def test_the_environment_comes_before_the_file(monkeypatch):
     monkeypatch.setenv("FRAUD_SMTP__PORT", "2525")
     monkeypatch.setenv("FRAUD_SCORE__BUCKETS", "4")

@@ -7,10 +7,12 @@ import pytest
 
 from conf.sections import KafkaSettings
 from ingest.envelope import envelope_line
+from ingest.topic import connection
 from jobs.envelopes import ENVELOPES, MOMENT, open_messages
+from jobs.kafka_gap import wanted_offsets
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import behind
-from jobs.sources import kafka_messages, starting_offsets
+from jobs.sources import connection_options, kafka_messages, starting_offsets
 from tests.conftest import PROJECT, free_port, payment
 
 SENT = datetime(2024, 11, 5, 12, tzinfo=UTC)
@@ -44,9 +46,8 @@ def test_a_new_checkpoint_starts_with_the_last_message_written():
 
 
 def test_a_last_message_that_the_topic_dropped_is_not_asked_for():
-    # One that was never read is: Spark then ends the query.
     found = offsets({0: 70, 1: 71, 2: 72}, {f"payments/{number}": 70 for number in range(3)})
-    assert found == {"0": 70, "1": 71, "2": 71}
+    assert found == {"0": 70, "1": 71, "2": 72}
 
 
 def test_behind_what_was_written_is_what_has_a_higher_position():
@@ -99,7 +100,7 @@ def test_messages_become_envelopes():
 def test_brokers_that_do_not_answer_end_the_job_in_a_line(spark, capsys):
     nobody = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}", timeout_seconds=0.5)
     with pytest.raises(SystemExit):
-        kafka_messages(spark, nobody, {})
+        kafka_messages(spark, nobody, {}, "/nowhere")
     error = capsys.readouterr().err
     assert error.startswith("error: no topic payments on 127.0.0.1")
     assert error.count("\n") == 1
@@ -108,5 +109,79 @@ def test_brokers_that_do_not_answer_end_the_job_in_a_line(spark, capsys):
 def test_spark_without_its_kafka_source_says_how_to_submit(spark, capsys, monkeypatch):
     monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: {0: 0})
     with pytest.raises(SystemExit):
-        kafka_messages(spark, KafkaSettings(bootstrap_servers="127.0.0.1:1"), {})
+        kafka_messages(spark, KafkaSettings(bootstrap_servers="127.0.0.1:1"), {}, "/nowhere")
     assert "--properties-file spark-kafka.conf" in capsys.readouterr().err
+
+
+GONE = {0: 120, 1: 5, 2: 0}
+
+
+def test_messages_that_the_topic_dropped_unread_end_the_job_with_advice(
+    spark, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+    written = {"payments/0": 99, "payments/1": 4, "payments-api": 7, "payments/x": 3}
+    with pytest.raises(SystemExit):
+        kafka_messages(spark, kafka, written, str(tmp_path))
+    said = capsys.readouterr().err
+    assert "partition 0: offsets 100 to 119 (20 messages)." in said
+    assert "FRAUD_KAFKA__SKIP_LOST=true" in said
+    assert said.count("\n") == 1
+
+
+def test_a_new_checkpoint_passes_over_what_is_lost_where_it_is_asked_to(
+    spark, capsys, caplog, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
+    with pytest.raises(SystemExit):  # as this Spark has no Kafka source
+        kafka_messages(spark, kafka, {"payments/0": 99}, str(tmp_path))
+    assert "spark-kafka.conf" in capsys.readouterr().err
+    assert "offsets 100 to 119 (20 messages)" in caplog.text
+
+
+def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monkeypatch, tmp_path):
+    for folder in ("offsets", "commits"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "commits" / "8").write_text("v1\n{}")
+    (tmp_path / "offsets" / "8").write_text(
+        'v1\n{"batchWatermarkMs":0}\n{"payments":{"0":110,"1":9}}'
+    )
+    (tmp_path / "offsets" / "9").write_text(
+        'v1\n{"batchWatermarkMs":0}\n{"payments":{"0":130,"1":9}}'
+    )
+    assert wanted_offsets(spark, str(tmp_path), "payments", {"payments/0": 5}) == {0: 110, 1: 9}
+    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
+    with pytest.raises(SystemExit):
+        kafka_messages(spark, kafka, {}, str(tmp_path))
+    assert "offsets 110 to 119 (10 messages)" in capsys.readouterr().err
+
+
+def test_a_login_goes_to_both_clients_and_shows_nowhere():
+    kafka = KafkaSettings(
+        bootstrap_servers="b:9093", security_protocol="SASL_SSL", username="fraud",
+        password='s"e\\kret', ca_file="conf/ca.pem", min_partitions=8,
+    )  # fmt: skip
+    assert "kret" not in repr(kafka)
+    spark = connection_options(kafka)
+    assert spark["kafka.sasl.jaas.config"] == (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required "
+        'username="fraud" password="s\\"e\\\\kret";'
+    )
+    assert (spark["kafka.security.protocol"], spark["minPartitions"]) == ("SASL_SSL", "8")
+    assert spark["kafka.ssl.truststore.location"].endswith("/conf/ca.pem")
+    ours = connection(kafka)
+    assert (ours["sasl.username"], ours["sasl.password"]) == ("fraud", 's"e\\kret')
+    assert ours["ssl.ca.location"] == spark["kafka.ssl.truststore.location"]
+    plain = kafka.model_copy(update={"sasl_mechanism": "PLAIN"})
+    assert ".plain.PlainLoginModule " in connection_options(plain)["kafka.sasl.jaas.config"]
+
+
+def test_no_login_no_options_of_one():
+    kafka = KafkaSettings(bootstrap_servers="b:9092")
+    assert connection(kafka) == {"bootstrap.servers": "b:9092", "security.protocol": "PLAINTEXT"}
+    assert connection_options(kafka) == {
+        "kafka.bootstrap.servers": "b:9092", "kafka.security.protocol": "PLAINTEXT",
+    }  # fmt: skip

@@ -1,9 +1,13 @@
+import csv
+import io
 import json
 from datetime import UTC, datetime
 
 import pytest
 
+from jobs.review import worklist_text
 from jobs.verdicts import VerdictFileError, read_verdicts, verdict_of
+from tests.written_rows import scored_rows
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 CSV = "trans_num,fraud,source,verified_at,analyst,note\n"
@@ -94,3 +98,25 @@ def test_only_the_first_problems_are_listed(tmp_path):
     with pytest.raises(VerdictFileError, match=r"line 11: .*; and 3 more$") as told:
         read_verdicts(written(tmp_path, text), NOW)
     assert "line 12" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["=1+1", "+7", "-1", "@SUM(A1)", "\tx", "\r\nx", "'=x", "''=x", "'x", "'", "x'", " x", "x ", " ", "' x", "a,b\n\"c\"", "'\t"],
+)  # fmt: skip
+def test_an_identifier_comes_back_from_a_worklist_as_it_was(tmp_path, name):
+    drawn = scored_rows(1, trans_num=name, label=None)
+    worklist = worklist_text(drawn)
+    rows = list(csv.DictReader(io.StringIO(worklist, newline="")))
+    assert not rows[0]["trans_num"].startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    filled = io.StringIO()
+    writer = csv.DictWriter(filled, list(rows[0]))
+    writer.writeheader()
+    writer.writerow(rows[0] | {"fraud": "yes"})
+    (verdict,) = read_verdicts(written(tmp_path, filled.getvalue()), NOW)
+    assert verdict["trans_num"] == name
+
+
+def test_blanks_around_an_identifier_in_a_csv_file_are_no_part_of_it(tmp_path):
+    (verdict,) = read_verdicts(written(tmp_path, CSV + " a1 , yes , phone ,,,\n"), NOW)
+    assert (verdict["trans_num"], verdict["source"]) == ("a1", "phone")

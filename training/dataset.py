@@ -39,6 +39,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from conf.sections import LabelSettings
 from conf.settings import Settings, settings_from_arguments, stop
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import PaymentFileError
 from jobs.column_arrays import Marks
 from jobs.envelopes import MOMENT
@@ -120,7 +121,7 @@ def build_dataset(files: Sequence[str | Path], settings: Settings, as_of: dateti
         NoExamples: no payment has a label.
     """
     _tell_of_verdicts_to_come(settings, max(as_of, datetime.now(UTC)))
-    told = payments_of_files(files)
+    told = payments_of_files(files, pan_cipher(settings))
     arrived = payments_of_tables(settings.warehouse, as_of)
     # As a new checkpoint takes files: all on the day on which the first payment arrives.
     began = arrived["ingested_at"].min() if len(arrived) else _BEGINNING

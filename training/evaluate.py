@@ -8,8 +8,10 @@ first counts; what is judged is not in its own history.
 import argparse
 import json
 import sys
+from functools import partial
 
 from conf.settings import settings_from_arguments, stop
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.metrics import evaluation, judged_payments
 from jobs.model import ModelRefused
@@ -26,9 +28,10 @@ def main() -> int:
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
     try:
-        payments, history = first_of_each(read_payments(*arguments.data)), None
+        read = partial(read_payments, cipher=pan_cipher(settings))
+        payments, history = first_of_each(read(*arguments.data)), None
         if arguments.history:
-            history = first_of_each(read_payments(*arguments.history), payments["trans_num"])
+            history = first_of_each(read(*arguments.history), payments["trans_num"])
         judge = load_judge(arguments.model_uri, settings.registry)
         scores = judge.scores(payments, history)
     except (PaymentFileError, VersionNotFound, ModelRefused) as error:

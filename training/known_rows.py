@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from conf.sections import WarehouseSettings
+from ingest.pan_cipher import PanCipher
 from ingest.payment_files import read_payments
 from ingest.schema import PAYMENT_FIELDS
 from jobs.data_files import fitted
@@ -32,16 +33,17 @@ _READ = [*(name for name in _FIELDS if name != TRUTH), "event_time", "ingested_a
 _ORDERED = ("source", "position")
 
 
-def payments_of_files(paths: Sequence[str | Path]) -> pd.DataFrame:
+def payments_of_files(paths: Sequence[str | Path], cipher: PanCipher | None = None) -> pd.DataFrame:
     """``KNOWN_COLUMNS`` of the payments in CSV files, by event time and `trans_num`; they were
-    there before all others, so that `ingested_at` is NaT.
+    there before all others, so that `ingested_at` is NaT. ``cipher``: as for ``read_payments``.
 
     Raises:
         ingest.payment_files.PaymentFileError: a file cannot be used.
     """
     if not paths:
         return _whole(pd.DataFrame({"event_time": pd.Series([], dtype=_MOMENTS)}), "file")
-    payments = read_payments(*paths).sort_values(["event_time", "trans_num"], ignore_index=True)
+    payments = read_payments(*paths, cipher=cipher)
+    payments = payments.sort_values(["event_time", "trans_num"], ignore_index=True)
     return _whole(payments, "file")
 
 

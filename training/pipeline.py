@@ -31,12 +31,6 @@ MODEL_COLUMNS = (*KINDS_BY_DAY, *PLAIN_COLUMNS)
 """Inputs of the model, in their order: features."""
 
 # What skops asks to be trusted in our pipeline beyond its own list: parts of scikit-learn's trees.
-TRUSTED_TYPES = [
-    "functools.partial",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.utils.validation.check_array",
-    "training.kind_odds.KindOdds",
-]
 
 
 def model_columns(payments: pd.DataFrame, history: pd.DataFrame | None = None) -> pd.DataFrame:

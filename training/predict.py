@@ -20,6 +20,7 @@ from deltalake import DeltaTable
 
 from conf.sections import ScoreSettings, WarehouseSettings
 from conf.settings import settings_from_arguments, stop
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from ingest.schema import InvalidPayment, check_payment
 from jobs.features import FEATURE_INPUTS, FEATURE_NAMES
@@ -115,10 +116,14 @@ def main() -> int:
         payment = json.loads(text)
         if not isinstance(payment, dict):
             stop("the payment is no JSON object")
+        cipher = pan_cipher(settings)
+        payment = cipher.tokenised(payment) if cipher else payment
         rules = rules_of(settings.score)
         known = check_payment(payment, rules.optional)
         history = (
-            first_of_each(read_payments(*arguments.history), [str(known["trans_num"])])
+            first_of_each(
+                read_payments(*arguments.history, cipher=cipher), [str(known["trans_num"])]
+            )
             if arguments.history
             else past_of_card(settings.warehouse, str(known["cc_num"]), str(known["trans_num"]))
         )

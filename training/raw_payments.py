@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,11 @@ class _Envelope:
     payload: str
 
 
-def read_arrivals(path: str, settings: ScoreSettings) -> pd.DataFrame:
-    """Every valid payment in the landing folder ``path``, in order of arrival (`source`,
-    `position`): the columns of ``jobs.parse.PARSED`` but payload, reason and truth, with
-    `ingested_at` (``datetime64[us, UTC]``) for `received_at`.
+def read_arrivals(path: str, settings: ScoreSettings, archive: Path | None = None) -> pd.DataFrame:
+    """Every valid payment in the landing folder ``path``, and in what ``jobs.maintain`` moved from
+    there to the folders in ``archive``, in order of arrival (`source`, `position`): the columns of
+    ``jobs.parse.PARSED`` but payload, reason and truth, with `ingested_at`
+    (``datetime64[us, UTC]``) for `received_at`.
 
     Raises:
         NoLanding: there is no such folder.
@@ -63,7 +65,12 @@ def read_arrivals(path: str, settings: ScoreSettings) -> pd.DataFrame:
             "not from a Kafka topic or an object store"
         )
     tables, rows = [_SCHEMA.empty_table()], []
-    for row in _valid_payments(Path(path), settings):
+    days = (
+        [folder for folder in archive.iterdir() if folder.is_dir()]
+        if archive and archive.is_dir()
+        else []
+    )
+    for row in chain.from_iterable(_valid_payments(f, settings) for f in (*days, Path(path))):
         rows.append(row)
         if len(rows) == _ROWS_AT_ONCE:
             tables.append(pa.Table.from_pylist(rows, schema=_SCHEMA))

@@ -16,13 +16,13 @@ from mlflow.environment_variables import MLFLOW_RUN_ID
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
-from conf.sections import RegistrySettings
+from conf.sections import TRUSTED_TYPES, RegistrySettings
 from jobs.features import FEATURE_NAMES
 from jobs.metrics import cents
 from jobs.model import THRESHOLD_KEY
 from jobs.reference import REFERENCE_KEY
 from training.fit import TrainedModel, fraud_probability
-from training.pipeline import TRUSTED_TYPES, model_columns
+from training.pipeline import model_columns
 from training.plots import plots
 
 EXAMPLE_ROWS = 5
@@ -42,10 +42,7 @@ def open_experiment(settings: RegistrySettings) -> str:
         )
     mlflow.set_tracking_uri(settings.tracking_uri)
     if mlflow.get_experiment_by_name(settings.experiment) is None:
-        artifacts = settings.artifacts
-        if artifacts and "://" not in artifacts:
-            artifacts = Path(artifacts).absolute().as_uri()
-        mlflow.create_experiment(settings.experiment, artifact_location=artifacts)
+        mlflow.create_experiment(settings.experiment, artifact_location=settings.artifact_root)
     return str(mlflow.set_experiment(settings.experiment).experiment_id)
 
 
@@ -134,7 +131,7 @@ def _log_model(
         signature=infer_signature(example, fraud_probability(trained.model, example)),
         input_example=example,
         pyfunc_predict_fn="predict_proba",
-        skops_trusted_types=TRUSTED_TYPES,
+        skops_trusted_types=list(TRUSTED_TYPES),
         registered_model_name=settings.model_name,
         # Inferring these would load the model in a process of its own.
         pip_requirements=[f"scikit-learn=={sklearn.__version__}", f"skops=={skops.__version__}"],

@@ -23,6 +23,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from conf.settings import Settings, settings_from_arguments, stop
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import PaymentFileError, read_payments
 from jobs.features import FEATURE_NAMES
 from jobs.model import ModelRefused, inputs_of
@@ -63,7 +64,7 @@ def replay(settings: Settings, judge_of: JudgeOf, history: pd.DataFrame | None =
             "the settings have no landing folder: the replay reads raw payments from files, "
             "not from a Kafka topic"
         )
-    arrivals = read_arrivals(settings.landing.path, settings.score)
+    arrivals = read_arrivals(settings.landing.path, settings.score, settings.maintain.archive)
     if history is not None:
         history = history.assign(ingested_at=found["scored_at"].min())
         written = written_before(settings.warehouse.checkpoint("score"))
@@ -163,7 +164,11 @@ def main() -> int:
     parser.add_argument("--history", nargs="+", help="the CSV files of score.history")
     settings, arguments = settings_from_arguments(parser)
     try:
-        history = read_payments(*arguments.history) if arguments.history else None
+        history = (
+            read_payments(*arguments.history, cipher=pan_cipher(settings))
+            if arguments.history
+            else None
+        )
         report = replay(
             settings,
             lambda name, version: load_judge(f"models:/{name}/{version}", settings.registry),

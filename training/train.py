@@ -16,6 +16,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from conf.settings import Settings, settings_from_arguments, stop
+from ingest.pan_cipher import pan_cipher
 from ingest.payment_files import PaymentFileError, first_of_each, read_payments
 from jobs.run import log_to_stderr
 from training.dataset import (
@@ -78,7 +79,7 @@ _Result = tuple[TrainedModel, pd.DataFrame, str]  # the model, payments for an e
 
 
 def _on_files(files: Sequence[str], settings: Settings) -> _Result:
-    payments = first_of_each(read_payments(*files))
+    payments = first_of_each(read_payments(*files, cipher=pan_cipher(settings)))
     log.info("%d payments, %d frauds", len(payments), int(payments["is_fraud"].sum()))
     return train_model(payments, settings.train), payments, fingerprint(payments)
 

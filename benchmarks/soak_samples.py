@@ -1,0 +1,134 @@
+"""What the soak looks at every few seconds: memory, files, batch times, delays, payments."""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+
+import psutil
+from deltalake import DeltaTable
+
+from conf.settings import Settings
+from jobs.demo import Part
+from jobs.received import Received
+from jobs.schemas import SCHEMAS
+
+_MB = 1e6
+_BATCH = re.compile(r"batch \d+: (\d+) received, .* (\d+\.\d+) s$", re.MULTILINE)
+_WINDOW = timedelta(minutes=1)
+
+Sample = dict[str, float]
+"""Values by column; ``minutes`` since the start is one of them."""
+
+
+class Sampler:
+    """Takes samples of the jobs in ``parts`` and of what they write."""
+
+    def __init__(self, settings: Settings, parts: Mapping[str, Part], mails: Path) -> None:
+        self._settings, self._parts, self._mails = settings, parts, mails
+        self._began = time.monotonic()
+        self._read = 0  # characters of the score job's log
+
+    def sample(self) -> Sample:
+        """All values as they are now."""
+        minutes = (time.monotonic() - self._began) / 60
+        now = datetime.now(UTC)
+        return {
+            "minutes": minutes, **self._memory(), **self._files(), **self._batches(),
+            **self._delays(now), **self._table(),
+            "mails": sum(1 for _ in self._mails.glob("*.eml")),
+        }  # fmt: skip
+
+    def _memory(self) -> Sample:
+        """Resident megabytes of each job; of a Spark job by kind of process."""
+        found: Sample = {}
+        for name, part in self._parts.items():
+            for kind, size in memory_by_kind(part.process.pid).items():
+                found[f"{name}_{kind}_mb"] = size / _MB
+        return found
+
+    def _files(self) -> Sample:
+        warehouse, landing = self._settings.warehouse, self._settings.landing.path
+        tables = [Path(warehouse.table(name)) for name in SCHEMAS]
+        logs = [table / "_delta_log" for table in tables]
+        places = {
+            "data": _sizes(tables, "*.parquet"),
+            "log": _sizes(logs, "*"),
+            "transactions_log": _sizes(logs[:1], "*.json"),
+            "score_checkpoint": _sizes([Path(warehouse.checkpoint("score"))], "**/*"),
+            "alert_checkpoint": _sizes([Path(warehouse.checkpoint("alert"))], "**/*"),
+            "source_log": _sizes([Path(warehouse.checkpoint("score"), "sources/0")], "*"),
+            "landing": _sizes([Path(landing or "")], "*.jsonl"),
+        }
+        files = {f"{place}_files": float(len(sizes)) for place, sizes in places.items()}
+        return files | {f"{place}_mb": sum(sizes) / _MB for place, sizes in places.items()}
+
+    def _batches(self) -> Sample:
+        """Of the micro-batches with payments since the last sample: their number, and seconds."""
+        with self._parts["score"].log.open(errors="replace") as log:
+            log.seek(self._read)
+            text = log.read()
+        whole = text[: text.rfind("\n") + 1]
+        self._read += len(whole.encode())
+        found = [float(seconds) for rows, seconds in _BATCH.findall(whole) if int(rows)]
+        told: Sample = {"batches": len(found)}
+        return told | (
+            {"batch_seconds": median(found), "batch_seconds_max": max(found)} if found else {}
+        )
+
+    def _delays(self, now: datetime) -> Sample:
+        """Receipt to score of what was received in the last minute, and payments a second."""
+        received = Received(self._settings.warehouse, "transactions", "ingested_at")
+        rows = received.rows(now - _WINDOW, now, ["ingested_at", "scored_at"])
+        told: Sample = {"payments_per_second": len(rows) / _WINDOW.total_seconds()}
+        if rows.empty:
+            return told
+        delays = (rows["scored_at"] - rows["ingested_at"]).dt.total_seconds()
+        p50, p99 = delays.quantile([0.5, 0.99])
+        return told | {"delay_p50": float(p50), "delay_p99": float(p99)}
+
+    def _table(self) -> Sample:
+        """Payments in all, and how long it takes to open the table (its log is read)."""
+        started = time.perf_counter()
+        table = DeltaTable(self._settings.warehouse.table("transactions"))
+        seconds = time.perf_counter() - started
+        return {"payments": table.count(), "open_seconds": seconds, "version": table.version()}
+
+
+def memory_by_kind(pid: int) -> dict[str, int]:
+    """Resident bytes of a process and its children: `jvm`, `workers` (Spark's Python workers and
+    the daemon that forks them) and `python` (anything else).
+    """
+    found: dict[str, int] = {}
+    try:
+        root = psutil.Process(pid)
+        processes = [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return found
+    for process in processes:
+        try:
+            kind = _kind(process.name(), process.cmdline())
+            found[kind] = found.get(kind, 0) + process.memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def _kind(name: str, command: Sequence[str]) -> str:
+    if name == "java":
+        return "jvm"
+    return "workers" if "pyspark.daemon" in command else "python"
+
+
+def _sizes(folders: Sequence[Path], pattern: str) -> list[int]:
+    """The bytes of each file; one that goes meanwhile is left out."""
+    found = []
+    for path in (path for folder in folders for path in folder.glob(pattern)):
+        try:
+            if path.is_file():
+                found.append(path.stat().st_size)
+        except FileNotFoundError:
+            continue
+    return found

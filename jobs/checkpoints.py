@@ -1,0 +1,87 @@
+"""What a streaming query's checkpoint says of how far it has read; local folders."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+
+@dataclass(frozen=True)
+class DeltaPosition:
+    """How far a stream has read a Delta table.
+
+    Attributes:
+        version: the first commit that it has not read to its end.
+        asks_from: the first commit that its next start asks the log for: Spark lists the last
+            micro-batch once more, though it is done. None: all of them, as that micro-batch began
+            with the table as it stood.
+        is_snapshot: whether it is still reading the table as it stood at ``version``.
+    """
+
+    version: int
+    asks_from: int | None
+    is_snapshot: bool
+
+
+def delta_position(checkpoint: str | Path) -> DeltaPosition | None:
+    """Where the query of ``checkpoint`` stands in its Delta table; None where it never began.
+
+    A micro-batch that was planned and not committed is read again, so it does not count.
+    """
+    committed = last_batch(checkpoint, "commits")
+    batch = last_batch(checkpoint, "offsets") if committed is None else committed
+    if batch is None:
+        return None
+    offset = offset_of(checkpoint, batch)
+    before = offset_of(checkpoint, batch - 1) if batch else None
+    is_known = before is not None and not before["isStartingVersion"]
+    return DeltaPosition(
+        version=int(offset["reservoirVersion"]),
+        asks_from=int(before["reservoirVersion"]) if before and is_known else None,
+        is_snapshot=committed is None or bool(offset["isStartingVersion"]),
+    )
+
+
+def files_in_flight(checkpoint: str | Path) -> set[str] | None:
+    """The names of the files of a micro-batch of a file source that is planned and not committed:
+    the next start reads them again. None: no batch is committed, so that may be any file.
+    """
+    if last_batch(checkpoint, "offsets") is None:
+        return set()
+    committed = last_batch(checkpoint, "commits")
+    if committed is None:
+        return None
+    last = int(offset_of(checkpoint, committed)["logOffset"])
+    return {
+        unquote(entry["path"]).rpartition("/")[2]
+        for path in Path(checkpoint, "sources", "0").iterdir()
+        if path.name.removesuffix(".compact").isdigit()
+        and int(path.name.removesuffix(".compact")) > last
+        for entry in entries_of(path)
+        if entry["batchId"] > last
+    }
+
+
+def last_batch(checkpoint: str | Path, kind: str) -> int | None:
+    """The number of the last micro-batch in ``kind`` (`offsets`: planned, `commits`: done)."""
+    folder = Path(checkpoint, kind)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return max((int(name) for name in names if name.isdigit()), default=None)
+
+
+def offset_of(checkpoint: str | Path, batch: int) -> dict[str, Any]:
+    """Where the first source stood behind micro-batch ``batch``."""
+    # A line with the format, one about the batch, and one a source.
+    lines = Path(checkpoint, "offsets", str(batch)).read_text().splitlines()
+    offset: dict[str, Any] = json.loads(lines[2])
+    return offset
+
+
+def entries_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The files that a file of a file source's log names: `path`, `timestamp`, `batchId`."""
+    with path.open() as lines:
+        next(lines)  # the format
+        for line in lines:
+            yield json.loads(line)

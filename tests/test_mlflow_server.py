@@ -1,0 +1,107 @@
+"""The server of ``make mlflow``, with users who log in: a version is registered, found and fetched."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from mlflow.models import infer_signature
+
+from jobs.champion import AliasWatcher
+from jobs.model_cache import ModelCache
+from jobs.model_registry import MlflowRegistry, RegistryError
+from tests.conftest import PROJECT, free_port
+from tests.kafka_broker import end
+from tests.models import CONSTANT_CODE, example
+from training.registry import open_experiment
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+PASSWORD = "a-long-password"
+LOGIN = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///{folder}/users.db
+admin_username = team
+admin_password = {password}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+"""
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Its address; the recipe is the Makefile's."""
+    (tmp_path / "login.ini").write_text(LOGIN.format(folder=tmp_path, password=PASSWORD))
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(tmp_path / "login.ini"))
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "of this test")
+    # Jobs that ran before in this process may have asked for answers within two seconds.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
+    port = free_port()
+    told = subprocess.run(
+        ["make", "-n", "mlflow", f"MLFLOW_PORT={port}", f"MLFLOW_STORE=sqlite:///{tmp_path}/m.db",
+         f"MLFLOW_ARTIFACTS={tmp_path}/files"],
+        cwd=PROJECT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (command,) = [line for line in told.stdout.splitlines() if line.startswith("mlflow server")]
+    path = str(Path(sys.executable).parent / "mlflow")
+    with (tmp_path / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [path, *command.split()[1:]], cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address, process)
+        yield address
+    finally:
+        end(process)
+
+
+def wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
+    """Until the server answers."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            if requests.get(f"{address}/health", timeout=5).ok:
+                return
+        except requests.RequestException:
+            time.sleep(0.2)
+    raise AssertionError("the server does not answer")
+
+
+def test_jobs_work_against_a_server_that_asks_for_a_login(server, settings, tmp_path, monkeypatch):
+    registry = settings.registry.model_copy(update={"tracking_uri": server})
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "team")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    open_experiment(registry)
+    code = tmp_path / "model.py"
+    code.write_text(CONSTANT_CODE.replace("{score}", "0.5"))
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), pip_requirements=[],
+            signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
+            registered_model_name="fraud",
+        )  # fmt: skip
+    version = logged.registered_model_version
+    mlflow.MlflowClient().set_registered_model_alias("fraud", "champion", version)
+    assert list((tmp_path / "files").rglob("MLmodel"))  # through the server
+    watcher = AliasWatcher(MlflowRegistry(registry), ModelCache(registry.cache), 1.0)
+    watcher.look()
+    assert watcher.current.label == "fraud v1"
+
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another one")
+    with pytest.raises(RegistryError, match="401"):
+        MlflowRegistry(registry).aliased()
+
+
+def test_the_files_of_an_experiment_are_kept_where_the_settings_say(settings):
+    def root(**changes):
+        return settings.registry.model_copy(update=changes).artifact_root
+
+    assert root(artifacts="var/files") == (Path.cwd() / "var/files").as_uri()
+    assert root(artifacts="var/files", tracking_uri="http://127.0.0.1:5000") is None
+    for address in ("s3://bucket/files", "mlflow-artifacts:/fraud"):
+        assert root(artifacts=address, tracking_uri="https://mlflow.example") == address
+    assert root(artifacts=None) is None

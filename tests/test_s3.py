@@ -1,0 +1,173 @@
+"""Landing, tables, checkpoints and models on a real S3 server, by the commands of the README."""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import mlflow
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+from mlflow.models import infer_signature
+
+from conf.lock import Locked
+from conf.settings import load_settings
+from ingest.s3_landing import S3Landing
+from jobs.lease import LAPSE_SECONDS, Lease
+from jobs.sole import sole
+from tests.conftest import PROJECT, free_port, payment
+from tests.models import CONSTANT_CODE, example
+from tests.s3_server import environment_of
+from tests.test_commands import System
+from tests.test_poll import ok, server
+from training.registry import open_experiment
+
+SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-s3.conf")
+CONFIG = ("--config", "conf/s3.toml")
+SCORE = (*SUBMIT, "jobs/score.py", *CONFIG)
+BUCKET = "fraud-detector"
+ON_S3 = ("LANDING__PATH", "WAREHOUSE__PATH", "WAREHOUSE__CHECKPOINTS", "REGISTRY__ARTIFACTS")
+
+
+@pytest.fixture
+def system(environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
+    port = free_port()
+    for name in ON_S3:
+        monkeypatch.delenv(f"FRAUD_{name}")
+    for name, value in environment_of(port).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SPARK_CONF_DIR", ".")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    monkeypatch.setenv("FRAUD_API__URL", "http://127.0.0.1:1/")
+    monkeypatch.setenv("FRAUD_SMTP__PORT", str(free_port()))
+    for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_SUBMIT_ARGS"):
+        monkeypatch.delenv(name, raising=False)
+    running = System(api_port=0)
+    try:
+        running.start("S3 on", sys.executable, "-m", "tests.s3_server", "--port", str(port))
+        yield running
+    finally:
+        running.end()
+
+
+def register(folder: Path) -> None:
+    """Make a model that takes large amounts for fraud the champion."""
+    open_experiment(load_settings(PROJECT / "conf" / "s3.toml").registry)
+    code = folder / "model.py"
+    score = '(model_input["amount_usd"] > 500).to_numpy().astype(float)'
+    code.write_text(CONSTANT_CODE.replace("np.full(len(model_input), {score})", score))
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), pip_requirements=[],
+            signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
+            registered_model_name="fraud",
+        )  # fmt: skip
+    version = logged.registered_model_version
+    mlflow.MlflowClient().set_registered_model_alias("fraud", "champion", version)
+
+
+def poll(system: System, *payments: dict) -> None:
+    """Let ingest fetch these payments, in one call."""
+    rows = [list(item.values()) for item in payments]
+    body = {"columns": list(payments[0]), "index": list(range(len(rows))), "data": rows}
+    with server(ok(json.dumps(body).encode())) as url:
+        os.environ["FRAUD_API__URL"] = url
+        system.run(sys.executable, "-m", "ingest.poll", *CONFIG, "--max-polls", "1")
+
+
+def table(name: str):
+    return DeltaTable(f"s3a://{BUCKET}/warehouse/{name}").to_pandas()
+
+
+def numbers() -> list[int]:
+    return sorted(int(name, 16) for name in table("transactions")["trans_num"])
+
+
+def test_payments_are_scored_mailed_and_labelled_on_s3(system: System, tmp_path: Path) -> None:
+    register(tmp_path)
+    poll(system, payment(1, amt=900), payment(2, amt=10), payment(3, amt="much"))
+    poll(system, payment(4, amt=990), payment(1, amt=900))
+    score = system.start("batch 0:", *SCORE)
+    # A second one is refused while the first runs; labels are merged beside it.
+    refused = system.refused(*SCORE, "--once")
+    assert "another score job works on s3a://fraud-detector/warehouse" in refused
+    verdict = ("--trans-num", f"{2:032x}", "--fraud", "yes", "--source", "holder")
+    system.run(sys.executable, "-m", "jobs.label", *CONFIG, *verdict)
+    os.killpg(score.pid, signal.SIGINT)
+    score.wait()
+    assert numbers() == [1, 2, 4]
+    assert table("rejected")["reason"].str.contains("amt").all()
+
+    poll(system, payment(5, amt=950))
+    system.run(*SCORE, "--once")
+    labelled = table("transactions").set_index("trans_num")["label"].dropna()
+    assert labelled.to_dict() == {f"{2:032x}": True}
+    assert numbers() == [1, 2, 4, 5]
+    keys = [item["Key"] for item in boto3.client("s3").list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert {key.split("/")[0] for key in keys} == {
+        "landing",
+        "warehouse",
+        "checkpoints",
+        "mlartifacts",
+    }
+
+    # The relay is away: the hits wait in the table.
+    system.run(*SUBMIT, "jobs/alert.py", *CONFIG, "--once", status=1)
+    alerts = table("alerts")
+    assert sorted(int(name, 16) for name in alerts["trans_num"]) == [1, 4, 5]
+    assert set(alerts["status"]) == {"pending"}
+
+
+def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(system: System) -> None:
+    landing = S3Landing(f"s3a://{BUCKET}/other")
+    assert landing.next_position() == 0
+    landing.land(["a", "b"], 0)
+    landing.land(["c"], 2)
+    assert landing.next_position() == 3
+    with pytest.raises(OSError, match=r"payments-0{19}2\.jsonl"):
+        landing.land(["d"], 2)
+    body = boto3.client("s3").get_object(Bucket=BUCKET, Key=f"other/payments-{2:020d}.jsonl")[
+        "Body"
+    ]
+    assert body.read() == b"c\n"
+    with pytest.raises(OSError, match="nowhere"):
+        S3Landing("s3a://nowhere/x").next_position()
+
+
+def test_a_lease_is_held_by_one_and_lapses(system: System) -> None:
+    now = [1000.0]
+    first, second = (Lease(f"s3a://{BUCKET}/l", lambda: now[0]) for _ in range(2))
+    first.take()
+    with pytest.raises(Locked, match="for 60 s if it died"):
+        second.take()
+    now[0] += LAPSE_SECONDS - 1
+    first.renew()
+    now[0] += LAPSE_SECONDS - 1
+    with pytest.raises(Locked):
+        second.take()
+    now[0] += 1
+    second.take()
+    with pytest.raises(Locked, match="taken by another"):
+        first.renew()
+    first.release()  # of what is another's by now: nothing
+    second.renew()
+    second.release()
+    first.take()
+
+
+def test_a_second_job_on_the_same_warehouse_ends_with_one_line(system, settings, capsys) -> None:
+    on_s3 = settings.warehouse.model_copy(update={"path": f"s3a://{BUCKET}/warehouse"})
+    for warehouse in (settings.warehouse, on_s3):
+        with sole(warehouse, "score", threading.Event()):
+            with sole(warehouse, "alert", threading.Event()):
+                pass
+            with pytest.raises(SystemExit), sole(warehouse, "score", threading.Event()):
+                raise AssertionError("both run")
+            assert "another score job works on" in capsys.readouterr().err
+        with sole(warehouse, "score", threading.Event()):
+            pass
