@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import mlflow.pyfunc
 import mlflow.sklearn
 import numpy as np
@@ -14,11 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from conf.sections import RegistrySettings
 from jobs.features import FEATURE_NAMES
 from jobs.model_cache import read_version
 from jobs.model_registry import VersionReference
 from jobs.scoring import ModelVersion
 from tests.conftest import save_code_model
+from training.registry import open_experiment
 
 CONSTANT_CODE = """
 import mlflow
@@ -43,6 +46,26 @@ def constant_version(version: str, score: float) -> ModelVersion:
             str(path), python_model=str(code), signature=signature, pip_requirements=[]
         )
         return read_version(path, VersionReference("constant", version, {}))
+
+
+def register_champion(registry: RegistrySettings, folder: Path, score: str) -> None:
+    """Make a model that answers ``score``, an expression of its inputs, the champion of a registry.
+
+    Args:
+        folder: the model's code is written there.
+    """
+    open_experiment(registry)
+    code = folder / "model.py"
+    code.write_text(CONSTANT_CODE.replace("np.full(len(model_input), {score})", score))
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), pip_requirements=[],
+            signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
+            registered_model_name=registry.model_name,
+        )  # fmt: skip
+    mlflow.MlflowClient().set_registered_model_alias(
+        registry.model_name, registry.alias, logged.registered_model_version
+    )
 
 
 def code_version(version: str, body: str) -> ModelVersion:

@@ -9,21 +9,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import mlflow
-import numpy as np
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
-from mlflow.models import infer_signature
 
 from conf.settings import load_settings
 from tests.conftest import PROJECT, free_port, payment
 from tests.kafka_broker import client_options, make_topics
-from tests.models import CONSTANT_CODE, example
+from tests.models import register_champion
 from tests.test_commands import System
 from tests.test_poll import ok, server
-from training.registry import open_experiment
 
 LOGIN = ("fraud", "s3cret-of-kafka")
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-kafka.conf")
@@ -112,17 +108,8 @@ class KafkaSystem(System):
 
     def register(self, score: str) -> None:
         """Make a model that answers ``score``, an expression of its inputs, the champion."""
-        open_experiment(load_settings(PROJECT / "conf" / "kafka.toml").registry)
-        code = self.folder / "model.py"
-        code.write_text(CONSTANT_CODE.replace("np.full(len(model_input), {score})", score))
-        with mlflow.start_run():
-            logged = mlflow.pyfunc.log_model(
-                name="model", python_model=str(code), pip_requirements=[],
-                signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
-                registered_model_name="fraud",
-            )  # fmt: skip
-        version = logged.registered_model_version
-        mlflow.MlflowClient().set_registered_model_alias("fraud", "champion", version)
+        registry = load_settings(PROJECT / "conf" / "kafka.toml").registry
+        register_champion(registry, self.folder, score)
 
     def poll(self, *payments: dict) -> None:
         """Let ingest fetch these payments, in one call."""

@@ -5,19 +5,15 @@ import sys
 import time
 from pathlib import Path
 
-import mlflow
-import numpy as np
 import pytest
 import requests
-from mlflow.models import infer_signature
 
 from jobs.champion import AliasWatcher
 from jobs.model_cache import ModelCache
 from jobs.model_registry import MlflowRegistry, RegistryError
 from tests.conftest import PROJECT, free_port
 from tests.kafka_broker import end
-from tests.models import CONSTANT_CODE, example
-from training.registry import open_experiment
+from tests.models import register_champion
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
@@ -75,17 +71,7 @@ def test_jobs_work_against_a_server_that_asks_for_a_login(server, settings, tmp_
     registry = settings.registry.model_copy(update={"tracking_uri": server})
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "team")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
-    open_experiment(registry)
-    code = tmp_path / "model.py"
-    code.write_text(CONSTANT_CODE.replace("{score}", "0.5"))
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(code), pip_requirements=[],
-            signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
-            registered_model_name="fraud",
-        )  # fmt: skip
-    version = logged.registered_model_version
-    mlflow.MlflowClient().set_registered_model_alias("fraud", "champion", version)
+    register_champion(registry, tmp_path, "np.full(len(model_input), 0.5)")
     assert list((tmp_path / "files").rglob("MLmodel"))  # through the server
     watcher = AliasWatcher(MlflowRegistry(registry), ModelCache(registry.cache), 1.0)
     watcher.look()

@@ -9,11 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
-import mlflow
-import numpy as np
 import pytest
 from deltalake import DeltaTable
-from mlflow.models import infer_signature
 
 from conf.lock import Locked
 from conf.settings import load_settings
@@ -21,11 +18,10 @@ from ingest.s3_landing import S3Landing
 from jobs.lease import LAPSE_SECONDS, Lease
 from jobs.sole import sole
 from tests.conftest import PROJECT, free_port, payment
-from tests.models import CONSTANT_CODE, example
+from tests.models import register_champion
 from tests.s3_server import environment_of
 from tests.test_commands import System
 from tests.test_poll import ok, server
-from training.registry import open_experiment
 
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-s3.conf")
 CONFIG = ("--config", "conf/s3.toml")
@@ -57,18 +53,9 @@ def system(environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def register(folder: Path) -> None:
     """Make a model that takes large amounts for fraud the champion."""
-    open_experiment(load_settings(PROJECT / "conf" / "s3.toml").registry)
-    code = folder / "model.py"
+    registry = load_settings(PROJECT / "conf" / "s3.toml").registry
     score = '(model_input["amount_usd"] > 500).to_numpy().astype(float)'
-    code.write_text(CONSTANT_CODE.replace("np.full(len(model_input), {score})", score))
-    with mlflow.start_run():
-        logged = mlflow.pyfunc.log_model(
-            name="model", python_model=str(code), pip_requirements=[],
-            signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
-            registered_model_name="fraud",
-        )  # fmt: skip
-    version = logged.registered_model_version
-    mlflow.MlflowClient().set_registered_model_alias("fraud", "champion", version)
+    register_champion(registry, folder, score)
 
 
 def poll(system: System, *payments: dict) -> None:
