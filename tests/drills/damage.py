@@ -1,0 +1,102 @@
+"""A disk that is full, rights that are gone, a checkpoint that is damaged, a second copy of a job."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from tests.drills.system import JOBS, DrillFailed, System
+
+TOLD_TO_MOVE = "move the checkpoint away"
+
+
+def disk_filled(system: System) -> str:
+    """Fill the disk that the warehouse is on; make room again."""
+    system.pause(system.rng.uniform(1, 4))
+    ballast = Path(system.settings.warehouse.path).parent / "ballast"
+    free = os.statvfs(ballast.parent)
+    with ballast.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    lives = system.lives["score"]
+    system.wait_until(
+        lambda: "No space left" in _logs(system, "score", lives), "score says that the disk is full"
+    )
+    system.pause(system.rng.uniform(4, 12))
+    ballast.unlink()
+    system.wait_ready("score")
+    return f"disk of the warehouse full; score started {system.lives['score'] - lives} times"
+
+
+def rights_revoked(system: System) -> str:
+    """Take the right to write into `transactions` away; give it back."""
+    system.pause(system.rng.uniform(1, 4))
+    table = Path(system.settings.warehouse.table("transactions"))
+    folders = [table, table / "_delta_log"]
+    lives = system.lives["score"]
+    for folder in folders:
+        folder.chmod(0o555)
+    system.wait_until(
+        lambda: "ermission denied" in _logs(system, "score", lives), "score says what it lacks"
+    )
+    system.pause(system.rng.uniform(4, 12))
+    for folder in folders:
+        folder.chmod(0o755)
+    system.wait_ready("score")
+    return f"no right to write; score started {system.lives['score'] - lives} times"
+
+
+def checkpoint_damaged(system: System, times: int) -> str:
+    """Cut the newest file of a part of the score job's checkpoint, as a lost disk cache would; do
+    what the job says.
+    """
+    parts = ("offsets", "commits", "sources", "state")[:times]
+    moved = sum(_damage(system, part, number) for number, part in enumerate(parts))
+    system.wait_ready("score")
+    return f"newest file of {', '.join(parts)} cut; checkpoint moved away {moved} times"
+
+
+def _damage(system: System, part: str, number: int) -> bool:
+    """Cut a file in mid-stream; whether the job said that the checkpoint is to be moved away."""
+    system.wait_ready("score")
+    system.pause(system.rng.uniform(2, 5))
+    system.kill("score")
+    checkpoint = Path(system.settings.warehouse.checkpoint("score"))
+    files = [path for path in (checkpoint / part).rglob("[!.]*") if path.is_file()]
+    newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+    os.truncate(newest, newest.stat().st_size // 2)
+    commits, lives = _commits(system), system.lives["score"] + 1
+    system.start("score")
+    system.wait_until(
+        lambda: TOLD_TO_MOVE in _logs(system, "score", lives) or _commits(system) > commits,
+        f"score goes on with a damaged {part} ({newest.name}), or says what to do",
+    )
+    is_told = TOLD_TO_MOVE in _logs(system, "score", lives)
+    if is_told:
+        system.end("score")
+        checkpoint.rename(checkpoint.with_name(f"damaged-{number}"))
+        system.start("score")
+    return is_told
+
+
+def started_twice(system: System) -> str:
+    """Start a second copy of each job: it says so and ends."""
+    for name in JOBS:
+        system.wait_ready(name)
+        done = subprocess.run(
+            system.command(name), capture_output=True, text=True, timeout=120, check=False
+        )
+        told = done.stdout + done.stderr
+        if not done.returncode or "another" not in told.lower():
+            raise DrillFailed(f"a second {name} ends with {done.returncode}: {told[-300:]}")
+    return f"a second copy of {', '.join(JOBS)} refused"
+
+
+def _logs(system: System, name: str, lives: int) -> str:
+    """What a part said in its life number ``lives`` and those after."""
+    files = sorted((system.folder / "logs").glob(f"{name}-*.log"))
+    return "".join(file.read_text(errors="replace") for file in files[lives - 1 :])
+
+
+def _commits(system: System) -> int:
+    return DeltaTable(system.settings.warehouse.table("transactions")).version()

@@ -1,0 +1,92 @@
+"""The places that drills are played at: the embedded default, and the real parts."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs.demo import first_champion
+from tests.conftest import free_port
+from tests.drills.system import Place, System
+from tests.models import register_champion
+from tests.s3_server import environment_of
+
+SCORE = (
+    '(model_input["amount_usd"].fillna(0) / (model_input["amount_usd"].fillna(0) + 300)).to_numpy()'
+)
+"""Of the champion where none is trained: two in a hundred payments are hits."""
+
+
+def embedded(folder: Path) -> Place:
+    """One machine, files, SQLite, a trained champion."""
+    return Place("embedded", is_trained=True)
+
+
+def quick(folder: Path) -> Place:
+    """The same, with a champion made of a formula."""
+    return Place("quick")
+
+
+def with_registry(folder: Path) -> Place:
+    """The embedded default with MLflow's server in front of the registry."""
+    port = free_port()
+    store, artifacts = f"sqlite:///{folder}/mlflow.db", str(folder / "mlartifacts")
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", store, "--artifacts-destination", artifacts,
+    ]  # fmt: skip
+    environment = {"FRAUD_REGISTRY__TRACKING_URI": f"http://127.0.0.1:{port}"}
+    return Place("registry", environment=environment, servers={"registry": command})
+
+
+def on_kafka(folder: Path) -> Place:
+    """Payments and hits in topics of a broker."""
+    port = free_port()
+    environment = {
+        "FRAUD_LANDING__PATH": "", "FRAUD_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{port}",
+        "SPARK_CONF_DIR": ".",
+    }  # fmt: skip
+    command = [
+        sys.executable, "-m", "tests.kafka_broker", "--port", str(port),
+        "--folder", str(folder / "broker"),
+    ]  # fmt: skip
+    return Place(
+        "kafka", "conf/kafka.toml", environment, _submit_with("spark-kafka.conf"),
+        {"broker": command},
+    )  # fmt: skip
+
+
+def on_s3(folder: Path) -> Place:
+    """Landing, tables, checkpoints and models in a bucket."""
+    port = free_port()
+    environment = environment_of(port) | {"SPARK_CONF_DIR": "."}
+    for key in (
+        "LANDING__PATH",
+        "WAREHOUSE__PATH",
+        "WAREHOUSE__CHECKPOINTS",
+        "REGISTRY__ARTIFACTS",
+    ):
+        environment[f"FRAUD_{key}"] = ""
+    command = [sys.executable, "-m", "tests.s3_server", "--port", str(port)]
+    return Place(
+        "s3", "conf/s3.toml", environment, _submit_with("spark-s3.conf"), {"s3": command}
+    )  # fmt: skip
+
+
+def begin(system: System) -> None:
+    """Start everything but ingest, with a champion in the registry."""
+    system.start_all([*system.place.servers, "payments-api", "relay"])
+    if system.place.is_trained:
+        first_champion(system.settings, system.place.config, system.folder / "logs")
+    else:
+        register_champion(system.settings.registry, system.folder, SCORE)
+    system.start_all(["score", "alert", "label"])
+
+
+def _submit_with(properties: str) -> Callable[[str, str], list[str]]:
+    def submit(script: str, config: str) -> list[str]:
+        return [
+            "spark-submit", "--load-spark-defaults", "--properties-file", properties, script,
+            "--config", config,
+        ]  # fmt: skip
+
+    return submit
