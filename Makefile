@@ -1,4 +1,4 @@
-# make demo | make loop-demo | make notebooks | make test | make lint | make bench | make fuzz | make soak | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
+# make demo | make loop-demo | make notebooks | make test | make lint | make bench | make fuzz | make soak | make drills | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,7 +9,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
-.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak mlflow check
+.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak drills mlflow check
 .DEFAULT_GOAL := setup
 
 demo: setup
@@ -41,6 +41,9 @@ bench: setup
 
 soak: setup
 	@python -m benchmarks.soak $(SOAK)
+
+drills: setup
+	@python -m tests.drills $(DRILLS)
 
 # With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
 MLFLOW_PORT ?= 5000

@@ -107,15 +107,16 @@ def run_alert(spark: SparkSession, settings: Settings, once: bool, ended: thread
     ledger = AlertLedger(settings.warehouse, settings.alert.recipients)
     mailer = make_mailer(settings, ledger)
     stream = hits_stream(spark, settings, ledger, mailer)
+    checkpoint = settings.warehouse.checkpoint("alert")
     recipients = ", ".join(settings.alert.recipients)
     log.info("alert is running, pid %d: mails go to %s", os.getpid(), recipients)
     if once:
-        status = run_until_stopped(stream.trigger(availableNow=True).start(), ended)
+        status = run_until_stopped(stream.trigger(availableNow=True), checkpoint, ended)
         mailer.tick()
         return status or int(not mailer.is_idle)
     timer = run_on_timer(mailer, settings.alert.tick_seconds, ended)
     every = f"{settings.alert.trigger_seconds} seconds"
-    status = run_until_stopped(stream.trigger(processingTime=every).start(), ended)
+    status = run_until_stopped(stream.trigger(processingTime=every), checkpoint, ended)
     ended.set()
     timer.join(timeout=2 * settings.smtp.timeout_seconds)
     return status or int(mailer.has_failed)

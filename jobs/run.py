@@ -11,6 +11,9 @@ from types import FrameType
 from py4j.protocol import Py4JError
 from pyspark.errors import StreamingQueryException
 from pyspark.sql.streaming.query import StreamingQuery
+from pyspark.sql.streaming.readwriter import DataStreamWriter
+
+from jobs.failure import told
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,8 @@ def log_to_stderr() -> None:
     )
     for ours in ("ingest", "jobs", "training", "__main__"):
         logging.getLogger(ours).setLevel(logging.INFO)
+    # What a callback raises comes back as the failure of the query, which is told.
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)
     quiet_mlflow()
 
 
@@ -45,8 +50,6 @@ def stop_on_signals() -> threading.Event:
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
-        # Ctrl-C ends the JVM as well, and py4j would tell of every call without an answer.
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)
         ended.set()
 
     signal.signal(signal.SIGINT, end)
@@ -55,15 +58,22 @@ def stop_on_signals() -> threading.Event:
 
 
 def run_until_stopped(
-    query: StreamingQuery, ended: threading.Event, enough: threading.Event | None = None
+    stream: DataStreamWriter,
+    checkpoint: str,
+    ended: threading.Event,
+    enough: threading.Event | None = None,
 ) -> int:
-    """Wait for the query's end, or end it between two micro-batches once ``ended`` is set, or
-    ``enough``, which goes without saying.
+    """Start the query and wait for its end, or end it between two micro-batches once ``ended`` is
+    set, or ``enough``, which goes without saying.
+
+    Args:
+        checkpoint: of the stream, for what is said where it cannot be read.
 
     Returns:
         The exit status: 0, or 1 where the query failed (its error is logged).
     """
     try:
+        query = stream.start()
         while not query.awaitTermination(0.2):  # type: ignore[arg-type]
             if ended.is_set() or (enough is not None and enough.is_set()):
                 _stop_between_batches(query)
@@ -74,7 +84,7 @@ def run_until_stopped(
         if ended.is_set():
             log.info("ended with Spark in mid-batch; the next start takes that batch up again")
             return 0
-        log.error("the query failed: %s", error)
+        log.error("the query failed: %s", told(str(error), checkpoint))
         return 1
     return 0
 

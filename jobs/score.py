@@ -159,13 +159,13 @@ def run_score(
     log.info("score is running, pid %d", os.getpid())
     if resume.past is not None:
         log.info("new checkpoint: the first micro-batch remembers the past")
-        query = stream(resume).trigger(**trigger).start()
-        status = run_until_stopped(query, ended, enough=write.has_written)
+        first = stream(resume).trigger(**trigger)
+        status = run_until_stopped(first, checkpoint, ended, enough=write.has_written)
         if status or ended.is_set() or not write.has_written.is_set():
             return _explained(spark, settings, resume, status)
         # Spark would read the initial state again for every micro-batch of the query.
         resume = resume.after_first_batch()
-    status = run_until_stopped(stream(resume).trigger(**trigger).start(), ended)
+    status = run_until_stopped(stream(resume).trigger(**trigger), checkpoint, ended)
     return _explained(spark, settings, resume, status)
 
 
