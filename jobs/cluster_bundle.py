@@ -4,10 +4,11 @@ Workers have no checkout. The bundle is a folder with all that goes there, or is
 
 - ``fraud_detector.zip``: the project's packages, put on the path of driver and workers;
 - ``spark.conf``: the properties for ``spark-submit --properties-file``, which name the archive;
-- ``requirements.txt``: the packages that each worker's Python must have, in their versions.
+- ``requirements.txt`` and ``constraints.txt``: the packages that each worker's Python must have.
 """
 
 import argparse
+import shutil
 import tomllib
 import zipfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from conf.settings import stop
 PROJECT = Path(__file__).parent.parent
 PACKAGES = ("conf", "ingest", "jobs", "training")
 DEFAULTS, CLUSTER = "spark-defaults.conf", "spark-cluster.conf"
+PINS = "constraints.txt"
 
 OF_ONE_MACHINE = (
     "spark.master",
@@ -80,8 +82,8 @@ def make_bundle(folder: Path, more: Sequence[str] = ()) -> Bundle:
     lines = [f"{name} {value}\n" for name, value in properties.items()]
     bundle.properties.write_text("".join(lines))
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    pins = (PROJECT / "constraints.txt").absolute()
-    bundle.requirements.write_text("\n".join([f"-c {pins}", *project["dependencies"], ""]))
+    shutil.copy(PROJECT / PINS, bundle.folder / PINS)
+    bundle.requirements.write_text("\n".join([f"-c {PINS}", *project["dependencies"], ""]))
     return bundle
 
 

@@ -17,8 +17,8 @@ import sys
 import sysconfig
 import time
 import venv
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +30,7 @@ import requests
 from jobs.cluster_bundle import make_bundle
 from jobs.demo import DemoError, Part, part
 from jobs.free_port import free_port
+from jobs.process_tree import kill_tree
 
 START_SECONDS = 180
 _HERE = "127.0.0.1"
@@ -69,14 +70,14 @@ class LocalCluster:
     """
 
     def __init__(
-        self, folder: Path, cores: int, memory_mb: int, environment: Mapping[str, str],
-        stack: ExitStack,
+        self, folder: Path, cores: int, memory_mb: int, is_pinned: bool,
+        environment: Mapping[str, str], stack: ExitStack,
     ) -> None:  # fmt: skip
         self.folder = folder.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.bundle = make_bundle(self.folder / "bundle")
         self.workers: list[Worker] = []
-        self._cores, self._memory_mb = cores, memory_mb
+        self._cores, self._memory_mb, self._is_pinned = cores, memory_mb, is_pinned
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         self._environment = kept | {"SPARK_LOCAL_IP": _HERE} | dict(environment)
         self._stack = stack
@@ -96,6 +97,7 @@ class LocalCluster:
             f"worker-{number}", "Worker", "--port", str(port), "--webui-port", "0",
             "--cores", str(self._cores), "--memory", f"{self._memory_mb}m",
             "--work-dir", str(self.folder / f"work-{number}"), self.master,
+            before=self._pin(number),
         )  # fmt: skip
         worker = Worker(started, port)
         self.workers.append(worker)
@@ -108,7 +110,7 @@ class LocalCluster:
         """
         worker = self.workers[number]
         if worker.is_running:
-            _kill(worker.part.process.pid)
+            kill_tree(worker.part.process.pid)
             worker.part.process.wait()
 
     def kill_executors(self, number: int) -> None:
@@ -116,7 +118,7 @@ class LocalCluster:
         the master has it start new ones.
         """
         for pid in self.workers[number].executors():
-            _kill(pid)
+            kill_tree(pid)
 
     def alive_workers(self) -> int:
         """How many workers the master counts on."""
@@ -125,14 +127,22 @@ class LocalCluster:
     def submit(
         self, script: str, config: str, *arguments: str, conf: Mapping[str, str] = _NOTHING
     ) -> list[str]:
-        """The command that runs a job here, on all cores of the workers that run now.
-
-        The driver is this machine's Python. To be started in the project's folder.
+        """The command that runs a job here. To be started in the project's folder.
 
         Args:
             script: such as ``jobs/score.py``.
             config: settings file.
             arguments: more of the job's own arguments.
+            conf: as for ``options``.
+        """
+        submit = _beside_python("spark-submit")
+        return [submit, *self.options(conf), script, "--config", config, *arguments]
+
+    def options(self, conf: Mapping[str, str] = _NOTHING) -> list[str]:
+        """The options of ``spark-submit`` for a driver on this machine that uses all cores of the
+        workers that run now.
+
+        Args:
             conf: more of Spark's properties.
         """
         running = sum(worker.is_running for worker in self.workers)
@@ -145,18 +155,21 @@ class LocalCluster:
             "spark.cores.max": str(running * self._cores),
             **conf,
         }
-        told = [
-            text for name, value in properties.items() for text in ("--conf", f"{name}={value}")
-        ]
-        return [
-            _beside_python("spark-submit"), "--properties-file", str(self.bundle.properties),
-            "--master", self.master, *told, script, "--config", config, *arguments,
-        ]  # fmt: skip
+        told = [f"--conf={name}={value}" for name, value in properties.items()]
+        file = str(self.bundle.properties)
+        return ["--master", self.master, "--properties-file", file, *told]
 
-    def _daemon(self, name: str, kind: str, *arguments: str) -> Part:
+    def _pin(self, number: int) -> list[str]:
+        if not self._is_pinned:
+            return []
+        machine = os.cpu_count() or 1
+        cores = {(number * self._cores + core) % machine for core in range(self._cores)}
+        return ["taskset", "--cpu-list", ",".join(map(str, sorted(cores)))]
+
+    def _daemon(self, name: str, kind: str, *arguments: str, before: Sequence[str] = ()) -> Part:
         variables = [f"{variable}={value}" for variable, value in self._environment.items()]
         command = [
-            "env", "-i", *variables, _beside_python("spark-class"),
+            *before, "env", "-i", *variables, _beside_python("spark-class"),
             f"org.apache.spark.deploy.{kind.lower()}.{kind}", "--host", _HERE, *arguments,
         ]  # fmt: skip
         return self._stack.enter_context(part(name, command, {}, self.folder))
@@ -186,6 +199,7 @@ def local_cluster(
     workers: int = 2,
     cores: int = 1,
     memory_mb: int = 1024,
+    is_pinned: bool = False,
     environment: Mapping[str, str] = _NOTHING,
 ) -> Iterator[LocalCluster]:
     """A cluster for as long as the block lasts; its workers are registered.
@@ -197,13 +211,15 @@ def local_cluster(
         cores: of each worker, so many tasks at once.
         memory_mb: of each worker; its one executor of a job gets all of it as JVM heap. The Python
             processes come on top.
+        is_pinned: each worker stays on its own cores of the machine, in turns (Linux): a task's JVM
+            and Python then share a core, as they do where there is no other.
         environment: what is set on the workers' machines, such as ``AWS_ENDPOINT_URL``.
 
     Raises:
         DemoError: a part does not come up; the message names its log.
     """
     with ExitStack() as stack:
-        cluster = LocalCluster(folder, cores, memory_mb, environment, stack)
+        cluster = LocalCluster(folder, cores, memory_mb, is_pinned, environment, stack)
         for _ in range(workers):
             cluster.start_worker()
         yield cluster
@@ -223,22 +239,3 @@ def _python_of_workers(folder: Path) -> Path:
     places = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     (own / "packages.pth").write_text("".join(f"{place}\n" for place in sorted(places)))
     return python
-
-
-def _kill(pid: int) -> None:
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        # Python's are in process groups of their own: a signal to the worker's group misses them.
-        family = [process, *process.children(recursive=True)]
-        for member in family:
-            with suppress(psutil.NoSuchProcess):
-                member.kill()
-        while any(_lives(member) for member in family):
-            time.sleep(0.01)
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
