@@ -188,7 +188,7 @@ class LocalCluster:
     def _alive_ports(self) -> set[int]:
         try:
             state: dict[str, Any] = requests.get(self._page, timeout=5).json()
-        except requests.ConnectionError:  # the master has not started yet
+        except requests.RequestException:  # the master has not started yet, or not wholly
             return set()
         return {item["port"] for item in state["workers"] if item["state"] == "ALIVE"}
 
