@@ -48,7 +48,7 @@ FOLDER = Path("var/cluster")
 LOGS, MAILS, SPARK = FOLDER / "logs", FOLDER / "mails", FOLDER / "spark"
 WORKERS = 2
 CATCH_UP_SECONDS = 120
-BATCH_SECONDS = 60
+BATCH_SECONDS = 180
 
 console = Console()
 
@@ -111,7 +111,8 @@ def run(settings: Settings, config: str, seconds: float) -> Story:
 def lose_a_worker(
     settings: Settings, cluster: LocalCluster, parts: list[Part], seconds: float
 ) -> int:
-    """Watch the stream for so long; kill a worker after a third, start one after two thirds.
+    """Watch the stream for so long once it flows; kill a worker after a third of the time, and
+    start one after two thirds.
 
     Returns:
         The number of the micro-batch that was in progress when the worker died.
@@ -120,6 +121,8 @@ def lose_a_worker(
         DemoError: a part ended, or no micro-batch writes.
     """
     began = datetime.now(UTC)
+    with console.status("the first micro-batch: Spark compiles and starts its Python processes …"):
+        batch_that_writes(settings)
     watch(settings, parts, seconds / 3, began, MAILS)
     batch = batch_that_writes(settings)
     cluster.kill_worker(0)
@@ -135,7 +138,7 @@ def batch_that_writes(settings: Settings) -> int:
     """Wait for a task that begins a data file of `transactions`; the number of its micro-batch.
 
     Raises:
-        DemoError: none does within a minute.
+        DemoError: none does within three minutes.
     """
     folder = Path(settings.warehouse.table("transactions"))
     before = set(folder.glob("*.parquet"))
