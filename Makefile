@@ -1,4 +1,4 @@
-# make demo | make loop-demo | make notebooks | make test | make lint | make bench | make fuzz | make soak | make drills | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
+# make demo | make loop-demo | make cluster-demo | make notebooks | make test | make lint | make audit | make bench | make fuzz | make soak | make drills | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,7 +9,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
-.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak drills mlflow check
+.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak drills mlflow check cluster-demo
 .DEFAULT_GOAL := setup
 
 demo: setup
@@ -17,6 +17,9 @@ demo: setup
 
 loop-demo: setup
 	@python -m jobs.loop_demo --config conf/loop.toml
+
+cluster-demo: setup
+	@python -m jobs.cluster_demo --config conf/cluster.toml
 
 notebooks: setup
 	@mkdir -p var

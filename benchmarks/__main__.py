@@ -21,8 +21,10 @@ from typing import Any
 from benchmarks.bound import Bound
 from benchmarks.compare import SYSTEMS, compare
 from benchmarks.delay import measured_delay
+from benchmarks.flood import measure_flood
 from benchmarks.growth import measured_growth
 from benchmarks.model_step import ModelStep
+from benchmarks.on_cluster import measure_cluster
 from benchmarks.places import Place, settings_for
 from benchmarks.plan import FULL, PROJECT, QUICK, Plan
 from benchmarks.process import Process
@@ -31,7 +33,7 @@ from benchmarks.results import Results
 from benchmarks.trained import fingerprint_of_training, trained_version
 from benchmarks.workload import Workload
 
-PARTS = (*SYSTEMS, "step", "bound", "growth", "delay")
+PARTS = (*SYSTEMS, "step", "bound", "growth", "delay", "cluster", "flood")
 
 log = logging.getLogger("benchmarks")
 
@@ -124,6 +126,8 @@ _OTHERS = {
     "bound": measure_bound,
     "growth": measure_growth,
     "delay": measure_delay,
+    "cluster": measure_cluster,
+    "flood": measure_flood,
 }
 
 

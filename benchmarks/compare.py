@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
@@ -38,36 +39,48 @@ def compare(plan: Plan, results: Results, systems: list[str], registry_place: Pl
         log.info("%d cards, %d rows a batch: preparing", cards, rows)
         workload = Workload(cards, plan.history_per_card)
         place.begin(workload)
-        turns = _Case(plan, place, model, rows, batches, workload).measured(systems)
-        for system, measured in turns.items():
+        makes = {system: _makes(system, place, model, rows) for system in systems}
+        for system, measured in Rotation(plan, place, workload, rows, batches).turns(makes).items():
             results.put(key_of(cards, rows, system), measured)
         shutil.rmtree(folder)
 
 
-class _Case:
-    """One number of cards and of rows a batch."""
+def _makes(system: str, place: Place, model: ModelVersion, rows: int) -> list[Callable[[], Any]]:
+    """What makes each process of a system."""
+    if system == "plain":
+        return [partial(PlainConsumer, place, number, model, rows) for number in range(CORES)]
+    scorer = partial(UdfScorer, registry=place.registry) if system == "udf" else None
+    return [partial(ScoreJob, place, system, model, rows, scorer)]
+
+
+class Rotation:
+    """Systems that have their turns on the same files, one after the other.
+
+    Args:
+        rows: of a micro-batch.
+        batches: micro-batches of a turn.
+    """
 
     def __init__(
-        self,
-        plan: Plan,
-        place: Place,
-        model: ModelVersion,
-        rows: int,
-        batches: int,
-        workload: Workload,
+        self, plan: Plan, place: Place, workload: Workload, rows: int, batches: int
     ) -> None:
-        self._plan, self._place, self._model, self._rows = plan, place, model, rows
-        self._batches, self._workload = batches, workload
+        self._plan, self._place, self._workload = plan, place, workload
+        self._rows, self._batches = rows, batches
         self._landed = 0
 
-    def measured(self, systems: list[str]) -> dict[str, list[Any]]:
-        """The turns of each system, after one that does not count."""
-        turns: dict[str, list[Any]] = {system: [] for system in systems}
+    def turns(self, makes: Mapping[str, Sequence[Callable[[], Any]]]) -> dict[str, list[Any]]:
+        """The turns of each system, after one that does not count.
+
+        Args:
+            makes: for each system what makes it, once a process.
+        """
+        turns: dict[str, list[Any]] = {system: [] for system in makes}
         processes: dict[str, list[Process]] = {}
+        systems = list(makes)
         try:
             warm_up = self._land(2 * self._batches)
             for system in systems:
-                processes[system] = self._start(system)
+                processes[system] = self._start(system, makes[system])
                 self._turn(processes[system], warm_up)
             for run in range(self._plan.runs):
                 names = self._land(self._batches)
@@ -88,18 +101,9 @@ class _Case:
         self._landed += rows
         return names
 
-    def _start(self, system: str) -> list[Process]:
+    def _start(self, system: str, makes: Sequence[Callable[[], Any]]) -> list[Process]:
         logs = self._plan.folder / "logs"
         case = f"{self._workload.cards}-{self._rows}"
-        arguments = (self._model, self._rows)
-        if system == "plain":
-            makes: list[Any] = [
-                partial(PlainConsumer, self._place, number, *arguments) for number in range(CORES)
-            ]
-        else:
-            udf = partial(UdfScorer, registry=self._place.registry)
-            scorer = udf if system == "udf" else None
-            makes = [partial(ScoreJob, self._place, system, *arguments, scorer)]
         return [
             Process(logs / f"{case}-{system}-{number}.log", make)
             for number, make in enumerate(makes)

@@ -24,6 +24,10 @@ class Plan:
         growth_cards, growth_commits: of the table that grows, 1,000 rows a commit.
         delay_cards, delay_rates: payments a second.
         delay_seconds, delay_warm_seconds: time that is measured, and before it.
+        cluster_cards: of the measurements on a cluster.
+        cluster_batch_rows, cluster_batches: rows of a micro-batch, micro-batches of a turn.
+        cluster_sizes: workers of one core each, and partitions of the state.
+        flood_seconds: at the normal rate, at ten times that, and at the normal one again.
     """
 
     name: str
@@ -39,6 +43,11 @@ class Plan:
     delay_rates: tuple[int, ...] = (20, 100, 1_000)
     delay_seconds: int = 60
     delay_warm_seconds: int = 20
+    cluster_cards: int = 10_000
+    cluster_batch_rows: tuple[int, ...] = (1_000, 10_000, 50_000)
+    cluster_batches: tuple[int, ...] = (12, 8, 5)
+    cluster_sizes: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 8))
+    flood_seconds: tuple[int, int, int] = (30, 60, 150)
 
     @property
     def results(self) -> Path:
@@ -103,4 +112,9 @@ QUICK = Plan(
     delay_rates=(20, 100),
     delay_seconds=8,
     delay_warm_seconds=6,
+    cluster_cards=400,
+    cluster_batch_rows=(1_000,),
+    cluster_batches=(4,),
+    cluster_sizes=((1, 2), (2, 2)),
+    flood_seconds=(3, 5, 10),
 )

@@ -6,6 +6,7 @@ from statistics import median
 from rich.console import Console
 from rich.markdown import Markdown
 
+from benchmarks.cluster_report import CLUSTER, FLOOD, cluster_rows, flood_rows
 from benchmarks.compare import key_of
 from benchmarks.figures import growth_rates, parts, rates
 from benchmarks.machine import description
@@ -44,6 +45,8 @@ def write_report(plan: Plan, results: Results) -> None:
         ("The bound", _BOUND, _bound(plan, results)),
         ("A table that grows", _GROWTH, _growth(results)),
         ("From landing to Delta and to the alert", _DELAY, _delay(plan, results)),
+        ("On a cluster", CLUSTER, cluster_rows(plan, results)),
+        ("A flood", FLOOD, flood_rows(plan, results)),
         ("Machine, versions, settings", "", (("", ""), [_measured_at(results), *description()])),
     ]
     text = "# Speed\n\nMade by `make bench`.\n"

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -34,15 +36,30 @@ Turn = list[dict[str, Any]]
 _FORGET_NO_PROGRESS = "10000"
 
 
-def start_spark(name: str, with_kafka: bool = False) -> SparkSession:
-    """The session of a job with the project's settings and ``local[2]``."""
+@dataclass(frozen=True)
+class Cluster:
+    """Where tasks run if not in the driver: options of ``spark-submit``, the workers' Python."""
+
+    options: tuple[str, ...]
+    python: Path
+
+
+def start_spark(
+    name: str, with_kafka: bool = False, cluster: Cluster | None = None
+) -> SparkSession:
+    """The session of a job with the project's settings, in ``local[2]`` or on a cluster."""
     os.chdir(PROJECT)
     os.environ["SPARK_CONF_DIR"] = str(PROJECT)
     properties = "spark-kafka.conf" if with_kafka else "spark-defaults.conf"
-    arguments = f"--load-spark-defaults --properties-file {properties} --master local[{CORES}]"
-    arguments += " pyspark-shell"
-    os.environ["PYSPARK_SUBMIT_ARGS"] = arguments
+    master = f"local[{CORES}]"
+    options: Sequence[str] = (
+        "--load-spark-defaults", "--properties-file", properties, "--master", master,
+    )  # fmt: skip
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    if cluster is not None:
+        options = cluster.options
+        os.environ["PYSPARK_PYTHON"] = str(cluster.python)
+    os.environ["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])
     os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -61,6 +78,7 @@ class ScoreJob:
         rows: of a micro-batch.
         scorer: what stands in for ``jobs.scoring.Scorer``, made from the session; None: ours.
         kafka: where payments come from and hits go to, in place of the landed files.
+        cluster: what its tasks run on; None: the driver.
     """
 
     def __init__(
@@ -71,8 +89,9 @@ class ScoreJob:
         rows: int,
         scorer: Callable[[SparkSession], Any] | None = None,
         kafka: KafkaSettings | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
-        self.spark = start_spark(f"benchmark-{name}", with_kafka=kafka is not None)
+        self.spark = start_spark(f"benchmark-{name}", kafka is not None, cluster)
         settings = place.settings(name, max_files=max(1, rows // FILE_ROWS))
         self.settings = settings.model_copy(update={"kafka": kafka})
         self._checkpoint = self.settings.warehouse.checkpoint("score")

@@ -14,20 +14,19 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-import requests
-from deltalake import DeltaTable
 from rich.console import Console
 
 from benchmarks.soak_report import draw, print_trends, trends
 from benchmarks.soak_samples import Sample, Sampler
 from conf.settings import Settings, load_settings, stop
+from jobs.balance import Balance, balance
 from jobs.demo import (
     DemoError,
     Part,
@@ -38,9 +37,9 @@ from jobs.demo import (
     spark_job,
     wait_until_running,
 )
+from jobs.free_port import free_port
 from jobs.received import Received
 from jobs.run import quiet_mlflow
-from tests.conftest import free_port
 
 CONFIG = "conf/local.toml"
 SEED = 7
@@ -180,32 +179,17 @@ def _line(sample: Sample) -> str:
     return f"{sample['minutes']:5.1f} min  " + "  ".join(values)
 
 
-def balance(settings: Settings, parts: dict[str, Part]) -> str:
+def even_balance(settings: Settings, parts: dict[str, Part]) -> Balance:
     """End ingest, let score work through what landed, and compare with what was served.
 
     Raises:
         DemoError: a payment is missing, or stands twice.
     """
     parts["ingest"].end()
-    url = settings.api.url.replace("current-transactions", "served")
-    served = int(requests.get(url, timeout=10).json()["distinct"])
-    end = time.monotonic() + CATCH_UP_SECONDS
-    while True:
-        names = _scored(settings)
-        if len(names) >= served or time.monotonic() > end:
-            break
-        time.sleep(1)
-    distinct = len(set(names))
-    told = f"payments served {served:,}, in `transactions` {len(names):,}, distinct {distinct:,}"
-    if not len(names) == distinct == served:
-        raise DemoError(told)
+    told = balance(settings, CATCH_UP_SECONDS)
+    if not told.is_even:
+        raise DemoError(str(told))
     return told
-
-
-def _scored(settings: Settings) -> Sequence[str]:
-    table = DeltaTable(settings.warehouse.table("transactions"))
-    names: list[str] = table.to_pyarrow_table(columns=["trans_num"])["trans_num"].to_pylist()
-    return names
 
 
 def run(plan: Plan) -> bool:
@@ -217,8 +201,8 @@ def run(plan: Plan) -> bool:
     first_champion(settings, CONFIG, plan.folder)
     with running(settings, plan) as parts:
         samples = pd.DataFrame(observe(settings, plan, parts))
-        told = balance(settings, parts)
-    console.print(told, highlight=False)
+        told = even_balance(settings, parts)
+    console.print(str(told), highlight=False)
     replay = [sys.executable, "-m", "training.replay", "--config", CONFIG]
     console.print(f"replay: {last_line(run_step('replay', replay, plan.folder / 'logs'))}")
     warm = samples["minutes"].max() * WARM_SHARE

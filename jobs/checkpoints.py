@@ -71,6 +71,12 @@ def last_batch(checkpoint: str | Path, kind: str) -> int | None:
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
+def batch_in_progress(checkpoint: str | Path) -> int | None:
+    """The number of the micro-batch that is planned and not done; None where there is none."""
+    done, planned = last_batch(checkpoint, "commits"), last_batch(checkpoint, "offsets")
+    return planned if planned is not None and (done is None or planned > done) else None
+
+
 def offset_of(checkpoint: str | Path, batch: int) -> dict[str, Any]:
     """Where the first source stood behind micro-batch ``batch``."""
     # A line with the format, one about the batch, and one a source.

@@ -171,14 +171,16 @@ def wait_until_running(parts: list[Part]) -> None:
             time.sleep(0.2)
 
 
-def watch(settings: Settings, parts: list[Part], seconds: float, began: datetime) -> Snapshot:
+def watch(
+    settings: Settings, parts: list[Part], seconds: float, began: datetime, mails: Path = MAILS
+) -> Snapshot:
     """Show the live table for so many seconds, or until Ctrl-C; return what it showed last."""
     end = time.monotonic() + seconds
-    snapshot = take_snapshot(settings, MAILS, began)
+    snapshot = take_snapshot(settings, mails, began)
     told = 0.0
     with Live(console=console, refresh_per_second=4, transient=False) as live:
         while (left := end - time.monotonic()) > 0:
-            snapshot = take_snapshot(settings, MAILS, began)
+            snapshot = take_snapshot(settings, mails, began)
             if console.is_terminal:
                 live.update(live_view(snapshot, left))
             elif time.monotonic() - told >= 10:
@@ -232,17 +234,23 @@ def run(settings: Settings, config: str, seconds: float) -> None:
     print_summary(console, take_snapshot(settings, MAILS, began), settings, MAILS)
 
 
+def demo_seconds(default: float) -> float:
+    """How long a demo runs: what ``DEMO_SECONDS`` says, else ``default``. Ends the process with one
+    line where that is no number.
+    """
+    text = os.environ.get("DEMO_SECONDS", str(default))
+    try:
+        return float(text)
+    except ValueError:
+        stop(f"DEMO_SECONDS: expected a number of seconds, found {text!r}", status=2)
+
+
 def main() -> None:
     """Parse arguments, run the demo."""
     settings, arguments = settings_from_arguments(argparse.ArgumentParser(description=__doc__))
     quiet_mlflow()
-    text = os.environ.get("DEMO_SECONDS", "90")
     try:
-        seconds = float(text)
-    except ValueError:
-        stop(f"DEMO_SECONDS: expected a number of seconds, found {text!r}", status=2)
-    try:
-        run(settings, arguments.config, seconds)
+        run(settings, arguments.config, demo_seconds(90))
     except DemoError as error:
         stop(str(error))
     except KeyboardInterrupt:

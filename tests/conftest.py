@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyspark.sql import SparkSession
 from conf.settings import Settings, load_settings
 from ingest.envelope import envelope_line
 from ingest.schema import EXAMPLE_PAYMENT
+from jobs.free_port import free_port as free_port
 from jobs.spark import spark_session
 
 PROJECT = Path(__file__).parent.parent
@@ -124,10 +124,3 @@ def save_code_model(path: Path, body: str, columns: Mapping[str, str], **options
         **({"signature": signature, "pip_requirements": []} | options),
     )  # fmt: skip
     return path
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
