@@ -1,4 +1,4 @@
-# make demo | make loop-demo | make notebooks | make test | make lint | make bench | make fuzz | make soak | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
+# make demo | make loop-demo | make notebooks | make test | make lint | make audit | make bench | make fuzz | make soak | make mlflow | make setup. Needs Python 3.11+, Java 17+ and nothing else.
 
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -9,7 +9,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
-.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak mlflow check
+.PHONY: demo loop-demo notebooks setup test lint audit fuzz bench soak mlflow check
 .DEFAULT_GOAL := setup
 
 demo: setup
@@ -32,6 +32,14 @@ test: setup
 
 lint: setup
 	@ruff check . && ruff format --check . && mypy
+
+# Without a network: what is installed is what constraints.txt pins, and fits together. Known
+# vulnerabilities are looked up with one, by pip-audit (README).
+audit: setup
+	@python -m pip check
+	@! python -m pip freeze --exclude-editable | grep -vixFf constraints.txt \
+		|| { echo "installed, and not so in constraints.txt: see above"; exit 1; }
+	@echo "What is installed is what constraints.txt pins."
 
 fuzz: setup
 	@python -m tests.fuzz $(FUZZ)
