@@ -50,14 +50,15 @@ bench: setup
 soak: setup
 	@python -m benchmarks.soak $(SOAK)
 
-# With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
+# The store may hold a password, so the server gets it by its environment: what it is started with, all
+# users of the machine can see. With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
 MLFLOW_PORT ?= 5000
-MLFLOW_STORE ?= sqlite:///var/mlflow.db
+export MLFLOW_STORE ?= sqlite:///var/mlflow.db
 MLFLOW_ARTIFACTS ?= var/mlartifacts
 
 mlflow: setup
 	@mkdir -p var
-	@mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 --backend-store-uri $(MLFLOW_STORE) --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
+	@MLFLOW_BACKEND_STORE_URI="$$MLFLOW_STORE" mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
 
 setup: check $(READY)
 
