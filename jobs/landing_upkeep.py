@@ -62,9 +62,13 @@ def old_files(folder: str, cutoff: datetime) -> dict[str, float]:
     last one by name, nor by time: where ingest goes on, it looks at these.
     """
     moments = {name: at for name, at in files_in(folder).items() if name[0] not in "._"}
-    last = {max(moments, default=None), max(moments, key=moments.__getitem__, default=None)}
-    old = [name for name, at in moments.items() if at < cutoff.timestamp() and name not in last]
-    return {name: moments[name] for name in sorted(old, key=lambda name: (moments[name], name))}
+    in_order = sorted(moments, key=lambda name: (moments[name], name))  # S3 tells whole seconds
+    last = {max(moments, default=None), *in_order[-1:]}
+    return {
+        name: moments[name]
+        for name in in_order
+        if moments[name] < cutoff.timestamp() and name not in last
+    }
 
 
 def written_files(files: Mapping[str, bytes], rows: LandedRows, now: datetime) -> set[str]:
