@@ -64,7 +64,7 @@ class LandingSettings(_Section):
     of calls.
     """
 
-    path: str | None = Field(
+    path: Address | None = Field(
         None, description="folder of JSON-lines files, one file an answer of the API"
     )
     source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
@@ -113,8 +113,8 @@ class KafkaSettings(_Section):
 class WarehouseSettings(_Section):
     """The Delta tables, and the checkpoints of the streams that fill them."""
 
-    path: str = Field(description="root of the Delta tables")
-    checkpoints: str = Field(description="root of the streams' checkpoints")
+    path: Address = Field(description="root of the Delta tables")
+    checkpoints: Address = Field(description="root of the streams' checkpoints")
 
     def table(self, name: str) -> str:
         """Path of the Delta table ``name``."""
@@ -129,7 +129,7 @@ class RegistrySettings(_Section):
     """The MLflow registry that holds the models."""
 
     tracking_uri: Address = Field(description="MLflow tracking and registry address")
-    artifacts: str | None = Field(None, description="artifact root of a new experiment")
+    artifacts: Address | None = Field(None, description="artifact root of a new experiment")
     experiment: str = "fraud"
     model_name: str = "fraud"
     alias: str = Field("champion", description="alias of the version that scores")

@@ -76,6 +76,7 @@ def test_settings_do_not_show_them():
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://me:{WORD}@db/x", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://db/x?password={WORD}", "registry.tracking_uri"),
         ("FRAUD_API__URL", f"https://me:{WORD}@api.example/", "api.url"),
+        ("FRAUD_WAREHOUSE__PATH", f"s3a://me:{WORD}@bucket/tables", "warehouse.path"),
     ],
 )  # fmt: skip
 def test_what_does_not_hold_is_named_and_not_repeated(monkeypatch, variable, value, key):
