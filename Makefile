@@ -9,7 +9,7 @@ READY := .venv/.ready
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport SPARK_HOME PYSPARK_PYTHON PYSPARK_DRIVER_PYTHON PYTHONPATH PYTHONHOME
 
-.PHONY: demo loop-demo notebooks setup test lint fuzz bench soak drills mlflow check cluster-demo
+.PHONY: demo loop-demo cluster-demo notebooks setup test lint audit fuzz bench soak drills mlflow check
 .DEFAULT_GOAL := setup
 
 demo: setup
@@ -36,6 +36,14 @@ test: setup
 lint: setup
 	@ruff check . && ruff format --check . && mypy
 
+# Without a network: what is installed is what constraints.txt pins, and fits together. Known
+# vulnerabilities are looked up with one, by pip-audit (README).
+audit: setup
+	@python -m pip check
+	@! python -m pip freeze --exclude-editable | grep -vixFf constraints.txt \
+		|| { echo "installed, and not so in constraints.txt: see above"; exit 1; }
+	@echo "What is installed is what constraints.txt pins."
+
 fuzz: setup
 	@python -m tests.fuzz $(FUZZ)
 
@@ -48,14 +56,15 @@ soak: setup
 drills: setup
 	@python -m tests.drills $(DRILLS)
 
-# With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
+# The store may hold a password, so the server gets it by its environment: what it is started with, all
+# users of the machine can see. With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
 MLFLOW_PORT ?= 5000
-MLFLOW_STORE ?= sqlite:///var/mlflow.db
+export MLFLOW_STORE ?= sqlite:///var/mlflow.db
 MLFLOW_ARTIFACTS ?= var/mlartifacts
 
 mlflow: setup
 	@mkdir -p var
-	@mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 --backend-store-uri $(MLFLOW_STORE) --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
+	@MLFLOW_BACKEND_STORE_URI="$$MLFLOW_STORE" mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
 
 setup: check $(READY)
 

@@ -1,10 +1,11 @@
 """The sections of the settings: one model each, every key with its type, range and default."""
 
+import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -19,6 +20,15 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
+def _without_password(address: str) -> str:
+    if re.search(r"://[^/:@]*:[^@]*@|password=", address):
+        raise ValueError("a password does not belong into an address, which logs show")
+    return address
+
+
+Address = Annotated[str, AfterValidator(_without_password)]
+"""Shown in logs as it is."""
+
 TRUSTED_TYPES = (
     "functools.partial",
     "numpy.dtype",
@@ -31,13 +41,15 @@ TRUSTED_TYPES = (
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class ApiSettings(_Section):
     """The payments API that ``ingest.poll`` asks."""
 
-    url: str = Field(
+    url: Address = Field(
         pattern=r"^https?://[^/\s]", description="address of the current-transactions call"
     )
     calls_per_minute: int = Field(5, ge=1, description="the API's limit, kept across restarts")
@@ -52,7 +64,7 @@ class LandingSettings(_Section):
     of calls.
     """
 
-    path: str | None = Field(
+    path: Address | None = Field(
         None, description="folder of JSON-lines files, one file an answer of the API"
     )
     source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
@@ -101,8 +113,8 @@ class KafkaSettings(_Section):
 class WarehouseSettings(_Section):
     """The Delta tables, and the checkpoints of the streams that fill them."""
 
-    path: str = Field(description="root of the Delta tables")
-    checkpoints: str = Field(description="root of the streams' checkpoints")
+    path: Address = Field(description="root of the Delta tables")
+    checkpoints: Address = Field(description="root of the streams' checkpoints")
 
     def table(self, name: str) -> str:
         """Path of the Delta table ``name``."""
@@ -116,8 +128,8 @@ class WarehouseSettings(_Section):
 class RegistrySettings(_Section):
     """The MLflow registry that holds the models."""
 
-    tracking_uri: str = Field(description="MLflow tracking and registry address")
-    artifacts: str | None = Field(None, description="artifact root of a new experiment")
+    tracking_uri: Address = Field(description="MLflow tracking and registry address")
+    artifacts: Address | None = Field(None, description="artifact root of a new experiment")
     experiment: str = "fraud"
     model_name: str = "fraud"
     alias: str = Field("champion", description="alias of the version that scores")

@@ -64,7 +64,11 @@ class Settings(BaseSettings):
     """All sections. Unknown keys, wrong types and values out of range are errors."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUD_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix="FRAUD_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
     )
 
     api: ApiSettings

@@ -1,11 +1,12 @@
-"""What a streaming query's checkpoint says of how far it has read; local folders."""
+"""What a streaming query's checkpoint says of how far it has read."""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+
+from jobs.storage import files_in, read_lines
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class DeltaPosition:
     is_snapshot: bool
 
 
-def delta_position(checkpoint: str | Path) -> DeltaPosition | None:
+def delta_position(checkpoint: str) -> DeltaPosition | None:
     """Where the query of ``checkpoint`` stands in its Delta table; None where it never began.
 
     A micro-batch that was planned and not committed is read again, so it does not count.
@@ -44,7 +45,7 @@ def delta_position(checkpoint: str | Path) -> DeltaPosition | None:
     )
 
 
-def files_in_flight(checkpoint: str | Path) -> set[str] | None:
+def files_in_flight(checkpoint: str) -> set[str] | None:
     """The names of the files of a micro-batch of a file source that is planned and not committed:
     the next start reads them again. None: no batch is committed, so that may be any file.
     """
@@ -54,40 +55,37 @@ def files_in_flight(checkpoint: str | Path) -> set[str] | None:
     if committed is None:
         return None
     last = int(offset_of(checkpoint, committed)["logOffset"])
+    folder = f"{checkpoint}/sources/0"
     return {
         unquote(entry["path"]).rpartition("/")[2]
-        for path in Path(checkpoint, "sources", "0").iterdir()
-        if path.name.removesuffix(".compact").isdigit()
-        and int(path.name.removesuffix(".compact")) > last
-        for entry in entries_of(path)
+        for name in files_in(folder)
+        if name.removesuffix(".compact").isdigit() and int(name.removesuffix(".compact")) > last
+        for entry in entries_of(folder, name)
         if entry["batchId"] > last
     }
 
 
-def last_batch(checkpoint: str | Path, kind: str) -> int | None:
+def last_batch(checkpoint: str, kind: str) -> int | None:
     """The number of the last micro-batch in ``kind`` (`offsets`: planned, `commits`: done)."""
-    folder = Path(checkpoint, kind)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    names = files_in(f"{checkpoint}/{kind}")
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
-def batch_in_progress(checkpoint: str | Path) -> int | None:
+def batch_in_progress(checkpoint: str) -> int | None:
     """The number of the micro-batch that is planned and not done; None where there is none."""
     done, planned = last_batch(checkpoint, "commits"), last_batch(checkpoint, "offsets")
     return planned if planned is not None and (done is None or planned > done) else None
 
 
-def offset_of(checkpoint: str | Path, batch: int) -> dict[str, Any]:
+def offset_of(checkpoint: str, batch: int) -> dict[str, Any]:
     """Where the first source stood behind micro-batch ``batch``."""
     # A line with the format, one about the batch, and one a source.
-    lines = Path(checkpoint, "offsets", str(batch)).read_text().splitlines()
+    lines = read_lines(f"{checkpoint}/offsets", str(batch))
     offset: dict[str, Any] = json.loads(lines[2])
     return offset
 
 
-def entries_of(path: Path) -> Iterator[dict[str, Any]]:
+def entries_of(folder: str, name: str) -> Iterator[dict[str, Any]]:
     """The files that a file of a file source's log names: `path`, `timestamp`, `batchId`."""
-    with path.open() as lines:
-        next(lines)  # the format
-        for line in lines:
-            yield json.loads(line)
+    for line in read_lines(folder, name)[1:]:  # behind the format
+        yield json.loads(line)

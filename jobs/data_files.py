@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake.fs import DeltaStorageHandler
-from pyarrow.fs import FileSystem, LocalFileSystem, PyFileSystem
+
+from jobs.storage import delete_file, storage_of
 
 _UP = timedelta(microseconds=999)  # statistics have milliseconds, cut off; a bound must hold
 
@@ -137,19 +136,8 @@ def read_file(folder: str, name: str, columns: Sequence[str] | None = None) -> p
 
 def remove_file(folder: str, name: str) -> None:
     """Remove a file that no commit names; one that cannot be removed is VACUUM's to remove."""
-    files, path = storage_of(folder)
     with suppress(OSError):
-        files.delete_file(f"{path}/{name}")
-
-
-@cache
-def storage_of(folder: str) -> tuple[FileSystem, str]:
-    """The file system that ``folder`` lies on, and its path there: a local disk, or what delta-rs
-    reaches (``s3a://bucket/…``) with the credentials of the environment.
-    """
-    if "://" not in folder:
-        return LocalFileSystem(), folder
-    return PyFileSystem(DeltaStorageHandler(folder)), ""
+        delete_file(folder, name)
 
 
 def _moment(moment: datetime) -> str:

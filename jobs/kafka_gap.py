@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
-from jobs.spark import names_in
-
 
 @dataclass(frozen=True)
 class Gap:
@@ -40,17 +38,21 @@ def gaps(earliest: Mapping[int, int], wanted: Mapping[int, int]) -> list[Gap]:
 
 
 def wanted_offsets(
-    spark: SparkSession, checkpoint: str, topic: str, written: Mapping[str, int]
+    spark: SparkSession,
+    checkpoint: str,
+    done: int | None,
+    topic: str,
+    written: Mapping[str, int],
 ) -> dict[int, int]:
-    """The next offset of each partition that was read before: behind the last micro-batch that the
-    checkpoint says is done, else behind what the tables hold.
+    """The next offset of each partition that was read before: behind the last micro-batch, else
+    behind what the tables hold.
 
     Args:
+        done: ``jobs.spark.last_commit`` of the checkpoint.
         written: the highest position of each source, ``<topic>/<partition>``.
     """
-    done = [int(name) for name in names_in(spark, f"{checkpoint}/commits") if name.isdigit()]
-    if done:
-        lines = spark.read.text(f"{checkpoint}/offsets/{max(done)}").collect()
+    if done is not None:
+        lines = spark.read.text(f"{checkpoint}/offsets/{done}").collect()
         for (line,) in lines:
             told = json.loads(line) if line.startswith("{") else {}
             if topic in told:

@@ -17,7 +17,7 @@ from functools import partial
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from conf.settings import Settings, settings_from_arguments, stop
+from conf.settings import Settings, settings_from_arguments
 from jobs.checkpoints import delta_position
 from jobs.every import add_every, watch
 from jobs.landing_upkeep import clean_landing
@@ -68,9 +68,6 @@ def main() -> int:
     add_every(parser)
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
-    for place in (settings.warehouse.path, settings.warehouse.checkpoints):
-        if "://" in place:
-            stop(f"warehouse: expected folders of this machine, found {place}")
     ended = stop_on_signals()
     with sole(settings.warehouse, "maintain", ended):
         return run_maintain(settings, arguments.every, ended)

@@ -15,7 +15,7 @@ from conf.settings import Settings
 from jobs.envelopes import FOREIGN_SOURCE
 from jobs.run import Clock, utc_now
 from jobs.schemas import WRITTEN_TABLES
-from jobs.spark import make_folder, names_in, path_exists
+from jobs.spark import last_commit, make_folder, names_in, path_exists
 from jobs.tables import ensure_table, read_table
 from jobs.warm_start import past_chunks
 
@@ -61,7 +61,7 @@ def resume_point(
     for name in WRITTEN_TABLES:
         ensure_table(settings.warehouse, name)
     # Spark drops the oldest commits, so any will do.
-    has_run = any(name.isdigit() for name in names_in(spark, f"{checkpoint}/commits"))
+    has_run = last_commit(spark, checkpoint) is not None
     _check_layout(spark, settings.score.buckets, checkpoint, has_run)
     if not path_exists(spark, f"{kept}/_SUCCESS"):
         positions = highest_positions(spark, settings).coalesce(1)

@@ -19,7 +19,7 @@ from conf.settings import Settings, stop
 from ingest.topic import earliest_offsets
 from jobs.envelopes import FILES, MESSAGES, open_files, open_messages
 from jobs.kafka_gap import advice, gaps, wanted_offsets
-from jobs.spark import make_folder, names_in
+from jobs.spark import last_commit, make_folder
 
 log = logging.getLogger("jobs.score")
 
@@ -80,9 +80,9 @@ def kafka_messages(
         earliest = earliest_offsets(kafka, topic)
     except OSError as error:
         stop(str(error))
-    lost = gaps(earliest, wanted_offsets(spark, checkpoint, topic, written))
-    has_run = any(name.isdigit() for name in names_in(spark, f"{checkpoint}/commits"))
-    if lost and (has_run or not kafka.skip_lost):
+    done = last_commit(spark, checkpoint)
+    lost = gaps(earliest, wanted_offsets(spark, checkpoint, done, topic, written))
+    if lost and (done is not None or not kafka.skip_lost):
         stop(advice(topic, lost, checkpoint))
     if lost:
         log.warning("passed over, as kafka.skip_lost asks: %s", "; ".join(map(str, lost)))

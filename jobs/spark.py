@@ -45,6 +45,14 @@ def names_in(spark: SparkSession, path: str) -> list[str]:
     return [status.getPath().getName() for status in file_system.listStatus(hadoop_path)]
 
 
+def last_commit(spark: SparkSession, checkpoint: str) -> int | None:
+    """The last micro-batch that the query of ``checkpoint`` brought to its end; None where it
+    brought none.
+    """
+    names = names_in(spark, f"{checkpoint}/commits")
+    return max((int(name) for name in names if name.isdigit()), default=None)
+
+
 def make_folder(spark: SparkSession, path: str) -> None:
     """Make the folder ``path`` and its parents where they are missing.
 

@@ -2,8 +2,9 @@
 
 import json
 import logging
+import re
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
@@ -11,12 +12,15 @@ from deltalake.exceptions import DeltaError
 from conf.sections import MaintainSettings
 from jobs.checkpoints import DeltaPosition
 from jobs.commits import committed, is_conflict
+from jobs.storage import files_in, read_bytes, read_lines
 
 log = logging.getLogger("jobs.maintain")
 
 _MB = 1_000_000
 _ATTEMPTS = 3
 _COMMIT_NAME_LENGTH = 20
+_COMMIT_NAME = re.compile(rf"\d{{{_COMMIT_NAME_LENGTH}}}\.json")
+_LAST_CHECKPOINT = "_last_checkpoint"
 
 
 def table_properties(settings: MaintainSettings) -> dict[str, str]:
@@ -36,7 +40,7 @@ class TableUpkeep:
     """Keeps one table in shape while others read and write it.
 
     Args:
-        path: the table, on a local disk; it exists.
+        path: the table; it exists.
         name: for the log.
         reader: where a stream that reads the table stands, if there is one.
     """
@@ -45,6 +49,7 @@ class TableUpkeep:
         self, path: str, name: str, settings: MaintainSettings, reader: DeltaPosition | None
     ) -> None:
         self._path, self._name, self._settings, self._reader = path, name, settings, reader
+        self._log = f"{path}/_delta_log"
 
     def run(self, now: datetime) -> None:
         """Do all that there is to do, as of ``now`` (UTC); what is in conflict with other writers
@@ -107,9 +112,9 @@ class TableUpkeep:
     def _commits(self) -> dict[int, float]:
         """The commits that the log has, and when each was made (epoch seconds)."""
         return {
-            int(path.stem): path.stat().st_mtime
-            for path in Path(self._path, "_delta_log").glob("*.json")
-            if len(path.stem) == _COMMIT_NAME_LENGTH and path.stem.isdigit()
+            int(name[:_COMMIT_NAME_LENGTH]): moment
+            for name, moment in files_in(self._log).items()
+            if _COMMIT_NAME.fullmatch(name)
         }
 
     def _are_files_read(self, cutoff: float) -> bool:
@@ -137,12 +142,13 @@ class TableUpkeep:
             return True
         if self._reader.asks_from is None:
             return False
-        last = Path(self._path, "_delta_log", "_last_checkpoint")
-        checkpoint = int(json.loads(last.read_text())["version"]) if last.exists() else 0
+        checkpoint = 0
+        with suppress(FileNotFoundError):
+            checkpoint = int(json.loads(read_bytes(self._log, _LAST_CHECKPOINT))["version"])
         is_young = self._commits().get(self._reader.asks_from, cutoff) >= cutoff
         return checkpoint <= self._reader.asks_from or is_young
 
     def _brings_rows(self, version: int) -> bool:
-        lines = Path(self._path, "_delta_log", f"{version:0{_COMMIT_NAME_LENGTH}d}.json")
-        actions = [json.loads(line) for line in lines.read_text().splitlines()]
+        lines = read_lines(self._log, f"{version:0{_COMMIT_NAME_LENGTH}d}.json")
+        actions = [json.loads(line) for line in lines]
         return any(action.get("add", {}).get("dataChange") for action in actions)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +89,44 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str,
 def settings(environment: Mapping[str, str]) -> Settings:
     """``conf/local.toml``, with every path in the test's folder."""
     return load_settings(PROJECT / "conf" / "local.toml")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server, one for a test run."""
+    port = free_port()
+    command = (sys.executable, "-m", "tests.s3_server", "--port", str(port))
+    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "S3 on" in process.stdout.readline()
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of an empty bucket, with the environment in which it is reached."""
+    from tests.s3_server import BUCKET, emptied, environment_of
+
+    for name, value in environment_of(s3_server).items():
+        monkeypatch.setenv(name, value)
+    emptied(s3_server, BUCKET)
+    return BUCKET
+
+
+@pytest.fixture
+def on_s3(environment: Mapping[str, str], bucket: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """``conf/s3.toml`` with an empty bucket; what lies on no bucket is in the test's folder."""
+    for name in (
+        "LANDING__PATH",
+        "WAREHOUSE__PATH",
+        "WAREHOUSE__CHECKPOINTS",
+        "REGISTRY__ARTIFACTS",
+    ):
+        monkeypatch.delenv(f"FRAUD_{name}")
+    return load_settings(PROJECT / "conf" / "s3.toml")
 
 
 @pytest.fixture(scope="session")

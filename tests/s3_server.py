@@ -9,28 +9,47 @@ import argparse
 import logging
 import signal
 import threading
+from typing import Any
 
 import boto3
+import requests
 from moto.server import ThreadedMotoServer
 from werkzeug.serving import WSGIRequestHandler
 
+BUCKET = "fraud-detector"
+SECRET = "s3cret-of-the-bucket"
 
-def environment_of(port: int) -> dict[str, str]:
+
+def environment_of(address: str) -> dict[str, str]:
     """The environment in which boto3, S3A, delta-rs and MLflow reach the server."""
     return {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ENDPOINT_URL": address,
         "AWS_ALLOW_HTTP": "true",  # for delta-rs, which else wants TLS
         "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": "us-east-1",
     }
+
+
+def client_of(address: str) -> Any:
+    """A client of the server, whatever the environment says."""
+    return boto3.client(
+        "s3", endpoint_url=address, region_name="us-east-1",
+        aws_access_key_id="any", aws_secret_access_key="any",
+    )  # fmt: skip
+
+
+def emptied(address: str, bucket: str) -> None:
+    """Let the server forget all it holds, and make ``bucket`` anew."""
+    requests.post(f"{address}/moto-api/reset", timeout=30).raise_for_status()
+    client_of(address).create_bucket(Bucket=bucket)
 
 
 def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(description="Serve S3 on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("--bucket", default="fraud-detector", help="made at the start")
+    parser.add_argument("--bucket", default=BUCKET, help="made at the start")
     arguments = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -40,11 +59,7 @@ def main() -> None:
     WSGIRequestHandler.handle_expect_100 = lambda self: True
     server = ThreadedMotoServer("127.0.0.1", arguments.port, verbose=False)
     server.start()
-    client = boto3.client(
-        "s3", endpoint_url=f"http://127.0.0.1:{arguments.port}", region_name="us-east-1",
-        aws_access_key_id="any", aws_secret_access_key="any",
-    )  # fmt: skip
-    client.create_bucket(Bucket=arguments.bucket)
+    client_of(f"http://127.0.0.1:{arguments.port}").create_bucket(Bucket=arguments.bucket)
     print(f"S3 on 127.0.0.1:{arguments.port}, bucket {arguments.bucket}", flush=True)
     ended.wait()
     server.stop()

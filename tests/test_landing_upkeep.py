@@ -111,6 +111,15 @@ def test_young_files_and_the_last_one_stay(place):
     assert FileLanding(place.folder).next_position() == 32
 
 
+def test_of_files_of_one_second_the_last_by_name_stays(place):
+    """S3 tells no more of when."""
+    place.write(0, 1, 10, 11, 20, 21, 30, 31)
+    for name in place.names:
+        os.utime(place.folder / name, (1_700_000_000,) * 2)
+    place.clean()
+    assert place.names == [LAST]
+
+
 def test_a_payment_served_again_is_accounted_for_by_its_first_arrival(place):
     land(place.folder, 10, [payment(0), payment(1)])
     place.write(0, 1)

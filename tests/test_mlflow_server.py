@@ -1,10 +1,12 @@
 """The server of ``make mlflow``, with users who log in: a version is registered, found and fetched."""
 
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -18,6 +20,7 @@ from tests.models import register_champion
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 PASSWORD = "a-long-password"
+STORE = "address-with-a-password.db"
 LOGIN = """[mlflow]
 default_permission = NO_PERMISSIONS
 database_uri = sqlite:///{folder}/users.db
@@ -37,16 +40,17 @@ def server(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
     port = free_port()
     told = subprocess.run(
-        ["make", "-n", "mlflow", f"MLFLOW_PORT={port}", f"MLFLOW_STORE=sqlite:///{tmp_path}/m.db",
-         f"MLFLOW_ARTIFACTS={tmp_path}/files"],
+        ["make", "-n", "mlflow", f"MLFLOW_PORT={port}", f"MLFLOW_ARTIFACTS={tmp_path}/files"],
         cwd=PROJECT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    (command,) = [line for line in told.stdout.splitlines() if line.startswith("mlflow server")]
-    path = str(Path(sys.executable).parent / "mlflow")
+    (command,) = [line for line in told.stdout.splitlines() if " mlflow server " in line]
+    monkeypatch.setenv("MLFLOW_STORE", f"sqlite:///{tmp_path}/{STORE}")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     with (tmp_path / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [path, *command.split()[1:]], cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT
-        )
+            ["sh", "-c", command.replace(" mlflow ", " exec mlflow ")],
+            cwd=PROJECT, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
         wait_for(address, process)
@@ -77,9 +81,17 @@ def test_jobs_work_against_a_server_that_asks_for_a_login(server, settings, tmp_
     watcher.look()
     assert watcher.current.label == "fraud v1"
 
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "another one")
-    with pytest.raises(RegistryError, match="401"):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    with pytest.raises(RegistryError, match="401") as caught:
         MlflowRegistry(registry).aliased()
+    assert "hunter2" not in str(caught.value)
+
+    # No user of the machine sees the address of the store, nor does the server's log show it.
+    assert (tmp_path / STORE).exists()
+    commands = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+    assert any(f"{server.rpartition(':')[2]}" in command for command in commands)
+    assert not [command for command in commands if STORE in command]
+    assert STORE not in (tmp_path / "server.log").read_text()
 
 
 def test_the_files_of_an_experiment_are_kept_where_the_settings_say(settings):

@@ -9,53 +9,40 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
+import requests
 from deltalake import DeltaTable
 
 from conf.lock import Locked
-from conf.settings import load_settings
+from conf.settings import Settings
 from ingest.s3_landing import S3Landing
 from jobs.lease import LAPSE_SECONDS, Lease
 from jobs.sole import sole
-from tests.conftest import PROJECT, free_port, payment
+from tests.conftest import free_port, payment
 from tests.models import register_champion
-from tests.s3_server import environment_of
-from tests.test_commands import System
+from tests.s3_server import BUCKET, SECRET
+from tests.test_commands import CALLS_PER_MINUTE, System
 from tests.test_poll import ok, server
 
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-s3.conf")
 CONFIG = ("--config", "conf/s3.toml")
-SCORE = (*SUBMIT, "jobs/score.py", *CONFIG)
-BUCKET = "fraud-detector"
-ON_S3 = ("LANDING__PATH", "WAREHOUSE__PATH", "WAREHOUSE__CHECKPOINTS", "REGISTRY__ARTIFACTS")
 
 
 @pytest.fixture
-def system(environment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    port = free_port()
-    for name in ON_S3:
-        monkeypatch.delenv(f"FRAUD_{name}")
-    for name, value in environment_of(port).items():
-        monkeypatch.setenv(name, value)
+def system(on_s3: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     monkeypatch.setenv("SPARK_CONF_DIR", ".")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     monkeypatch.setenv("FRAUD_API__URL", "http://127.0.0.1:1/")
+    monkeypatch.setenv("FRAUD_API__CALLS_PER_MINUTE", CALLS_PER_MINUTE)
     monkeypatch.setenv("FRAUD_SMTP__PORT", str(free_port()))
     for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_SUBMIT_ARGS"):
         monkeypatch.delenv(name, raising=False)
     running = System(api_port=0)
     try:
-        running.start("S3 on", sys.executable, "-m", "tests.s3_server", "--port", str(port))
         yield running
     finally:
         running.end()
-
-
-def register(folder: Path) -> None:
-    """Make a model that takes large amounts for fraud the champion."""
-    registry = load_settings(PROJECT / "conf" / "s3.toml").registry
-    score = '(model_input["amount_usd"] > 500).to_numpy().astype(float)'
-    register_champion(registry, folder, score)
 
 
 def poll(system: System, *payments: dict) -> None:
@@ -75,23 +62,36 @@ def numbers() -> list[int]:
     return sorted(int(name, 16) for name in table("transactions")["trans_num"])
 
 
-def test_payments_are_scored_mailed_and_labelled_on_s3(system: System, tmp_path: Path) -> None:
-    register(tmp_path)
+def test_payments_are_scored_mailed_and_labelled_on_s3(
+    system: System, on_s3: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    large = '(model_input["amount_usd"] > 500).to_numpy().astype(float)'
+    register_champion(on_s3.registry, tmp_path, large)
     poll(system, payment(1, amt=900), payment(2, amt=10), payment(3, amt="much"))
     poll(system, payment(4, amt=990), payment(1, amt=900))
-    score = system.start("batch 0:", *SCORE)
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+    page = {"spark.ui.enabled": "true", "spark.ui.port": str(free_port())}
+    shown = [part for name, value in page.items() for part in ("--conf", f"{name}={value}")]
+    score = system.start("batch 0:", *SUBMIT, *shown, "jobs/score.py", *CONFIG)
+    check_secret(f"http://127.0.0.1:{page['spark.ui.port']}")
     # A second one is refused while the first runs; labels are merged beside it.
-    refused = system.refused(*SCORE, "--once")
-    assert "another score job works on s3a://fraud-detector/warehouse" in refused
+    with pytest.raises(SystemExit), sole(on_s3.warehouse, "score", threading.Event()):
+        raise AssertionError("both run")
+    assert "another score job works on s3a://fraud-detector/warehouse" in capsys.readouterr().err
     verdict = ("--trans-num", f"{2:032x}", "--fraud", "yes", "--source", "holder")
     system.run(sys.executable, "-m", "jobs.label", *CONFIG, *verdict)
     os.killpg(score.pid, signal.SIGINT)
-    score.wait()
+    assert score.stdout is not None
+    said = score.stdout.read()
     assert numbers() == [1, 2, 4]
     assert table("rejected")["reason"].str.contains("amt").all()
 
+    # Both go on where they were. The relay is away: the hits wait in the table.
     poll(system, payment(5, amt=950))
-    system.run(*SCORE, "--once")
+    one_by_one = ("score.py", "--once", *CONFIG, ",", "alert.py", "--once", *CONFIG)
+    told = system.run(*SUBMIT, "tests/in_turn.py", *one_by_one)
+    ends = [line for line in told.splitlines() if ": status " in line]
+    assert ends == ["score.py: status 0", "alert.py: status 1"]
     labelled = table("transactions").set_index("trans_num")["label"].dropna()
     assert labelled.to_dict() == {f"{2:032x}": True}
     assert numbers() == [1, 2, 4, 5]
@@ -102,15 +102,26 @@ def test_payments_are_scored_mailed_and_labelled_on_s3(system: System, tmp_path:
         "checkpoints",
         "mlartifacts",
     }
-
-    # The relay is away: the hits wait in the table.
-    system.run(*SUBMIT, "jobs/alert.py", *CONFIG, "--once", status=1)
     alerts = table("alerts")
     assert sorted(int(name, 16) for name in alerts["trans_num"]) == [1, 4, 5]
     assert set(alerts["status"]) == {"pending"}
+    assert SECRET not in system.said + said
 
 
-def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(system: System) -> None:
+def check_secret(page: str) -> None:
+    """Neither Spark's page of its configuration nor the list of processes shows the bucket's."""
+    (job,) = requests.get(f"{page}/api/v1/applications", timeout=60).json()
+    shown = requests.get(f"{page}/api/v1/applications/{job['id']}/environment", timeout=60).json()
+    hadoop = dict(shown["hadoopProperties"])
+    assert hadoop["fs.s3a.endpoint"].startswith("http://127.0.0.1:")
+    assert "redacted" in hadoop["fs.s3a.secret.key"]  # Spark took it from the environment
+    assert SECRET not in str(shown) + requests.get(f"{page}/environment/", timeout=60).text
+    commands = [process.info["cmdline"] or () for process in psutil.process_iter(["cmdline"])]
+    assert any("jobs/score.py" in command for command in commands)
+    assert not [command for command in commands if SECRET in " ".join(command)]
+
+
+def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(on_s3: Settings) -> None:
     landing = S3Landing(f"s3a://{BUCKET}/other")
     assert landing.next_position() == 0
     landing.land(["a", "b"], 0)
@@ -126,7 +137,7 @@ def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(system: Syste
         S3Landing("s3a://nowhere/x").next_position()
 
 
-def test_a_lease_is_held_by_one_and_lapses(system: System) -> None:
+def test_a_lease_is_held_by_one_and_lapses(on_s3: Settings) -> None:
     now = [1000.0]
     first, second = (Lease(f"s3a://{BUCKET}/l", lambda: now[0]) for _ in range(2))
     first.take()
@@ -147,9 +158,9 @@ def test_a_lease_is_held_by_one_and_lapses(system: System) -> None:
     first.take()
 
 
-def test_a_second_job_on_the_same_warehouse_ends_with_one_line(system, settings, capsys) -> None:
-    on_s3 = settings.warehouse.model_copy(update={"path": f"s3a://{BUCKET}/warehouse"})
-    for warehouse in (settings.warehouse, on_s3):
+def test_a_second_job_on_the_same_warehouse_ends_with_one_line(on_s3, tmp_path, capsys) -> None:
+    on_disk = on_s3.warehouse.model_copy(update={"path": str(tmp_path / "warehouse")})
+    for warehouse in (on_disk, on_s3.warehouse):
         with sole(warehouse, "score", threading.Event()):
             with sole(warehouse, "alert", threading.Event()):
                 pass

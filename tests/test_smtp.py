@@ -1,25 +1,21 @@
 import asyncio
-import ipaddress
 import smtplib
 import socket
 import ssl
 import time
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from email import message_from_bytes, policy
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from conf.sections import SmtpSettings
 from jobs.mail import DELIVERY_ERRORS, compose, deliver
 from jobs.mail_catcher import MailFolder, catcher
 from jobs.outbox import new_mail
+from tests.certificates import make_certificate
 from tests.hits import NOON, hit
 
 RECIPIENTS = ("team@bank.example", "night@bank.example")
@@ -216,42 +212,14 @@ def test_a_relay_that_took_the_mail_may_leave_without_a_word(folder, handler):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A self-signed certificate of 127.0.0.1, and its key, in one PEM file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay of the tests")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("relay") / "relay.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return path
+    return make_certificate(tmp_path_factory.mktemp("relay"))
 
 
 @contextmanager
 def guarded_relay(folder, certificate):
     """A relay that takes mails over TLS only, from `fraud` with the password `secret`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(certificate.server)
 
     def check(server, session, envelope, mechanism, login):
         assert session.ssl is not None
@@ -270,7 +238,7 @@ LOGIN = {"starttls": True, "username": "fraud", "password": "secret"}
 
 @pytest.fixture
 def _trusted(certificate, monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.authority))
 
 
 @pytest.mark.usefixtures("_trusted")
@@ -281,11 +249,12 @@ def test_a_relay_with_starttls_and_login_takes_the_mail(folder, certificate):
 
 
 @pytest.mark.usefixtures("_trusted")
-@pytest.mark.parametrize("missing", [{"password": "wrong"}, {"username": None, "password": None}])
+@pytest.mark.parametrize("missing", [{"password": "hunter2"}, {"username": None, "password": None}])
 def test_without_the_right_login_nothing_is_taken(folder, certificate, missing):
-    with guarded_relay(folder, certificate) as port, pytest.raises(smtplib.SMTPException):
+    with guarded_relay(folder, certificate) as port, pytest.raises(smtplib.SMTPException) as caught:
         send(port, **(LOGIN | missing))
     assert kept(folder) == []
+    assert "hunter2" not in repr(caught.value)  # what the log and the table of alerts show
 
 
 def test_a_certificate_that_nobody_vouches_for_is_an_error(folder, certificate):

@@ -13,6 +13,7 @@ from jobs.kafka_gap import wanted_offsets
 from jobs.parse import Rules, parse_payloads
 from jobs.resume import behind
 from jobs.sources import connection_options, kafka_messages, starting_offsets
+from jobs.spark import last_commit
 from tests.conftest import PROJECT, free_port, payment
 
 SENT = datetime(2024, 11, 5, 12, tzinfo=UTC)
@@ -151,7 +152,11 @@ def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monk
     (tmp_path / "offsets" / "9").write_text(
         'v1\n{"batchWatermarkMs":0}\n{"payments":{"0":130,"1":9}}'
     )
-    assert wanted_offsets(spark, str(tmp_path), "payments", {"payments/0": 5}) == {0: 110, 1: 9}
+    done = last_commit(spark, str(tmp_path))
+    assert wanted_offsets(spark, str(tmp_path), done, "payments", {"payments/0": 5}) == {
+        0: 110,
+        1: 9,
+    }
     monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
     kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
     with pytest.raises(SystemExit):
