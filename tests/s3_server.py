@@ -3,6 +3,7 @@
     python -m tests.s3_server [--port 5000] [--bucket fraud-detector]
 
 It serves 127.0.0.1, and takes whatever credentials it is shown. Jobs find it by ``environment_of``.
+SIGUSR1 closes its port, as an outage would; another SIGUSR1 opens it again.
 """
 
 import argparse
@@ -57,12 +58,28 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     # "100 Continue" is werkzeug's to say; said twice, the AWS SDK takes the second for the answer.
     WSGIRequestHandler.handle_expect_100 = lambda self: True
-    server = ThreadedMotoServer("127.0.0.1", arguments.port, verbose=False)
-    server.start()
+    toggled = threading.Event()
+    signal.signal(signal.SIGUSR1, lambda *_: toggled.set())
+    server = _started(arguments.port)
     client_of(f"http://127.0.0.1:{arguments.port}").create_bucket(Bucket=arguments.bucket)
     print(f"S3 on 127.0.0.1:{arguments.port}, bucket {arguments.bucket}", flush=True)
-    ended.wait()
-    server.stop()
+    is_open = True
+    while not ended.wait(0.1):
+        if toggled.is_set():
+            toggled.clear()
+            if is_open:
+                server.stop()
+            else:
+                server = _started(arguments.port)
+            is_open = not is_open
+    if is_open:
+        server.stop()
+
+
+def _started(port: int) -> ThreadedMotoServer:
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    return server
 
 
 if __name__ == "__main__":

@@ -36,5 +36,22 @@ def workers_killed(system: System, times: int) -> str:
     return f"a Python worker of score killed {seen} times"
 
 
+def cluster_workers_killed(system: System, times: int) -> str:
+    """Kill one of the cluster's two workers with all that runs on it, so many times; another one
+    takes its place each time.
+    """
+    cluster = system.place.cluster
+    assert cluster is not None
+    for _ in range(times):
+        system.wait_ready("score")
+        system.pause(system.rng.uniform(0, 4))
+        running = [number for number, one in enumerate(cluster.workers) if one.is_running]
+        cluster.kill_worker(system.rng.choice(running))
+        system.pause(system.rng.uniform(0, 2))
+        cluster.start_worker()
+    lives = system.lives["score"]
+    return f"{times} workers of the cluster killed; the score job was started {lives} time(s)"
+
+
 def _counts(victims: Counter[str]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(victims.items()))

@@ -1,10 +1,12 @@
 """The places that drills are played at: the embedded default, and the real parts."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from jobs.demo import first_champion
+from jobs.demo import first_champion, spark_job
+from jobs.local_cluster import local_cluster
 from tests.conftest import free_port
 from tests.drills.system import Place, System
 from tests.models import register_champion
@@ -16,17 +18,20 @@ SCORE = (
 """Of the champion where none is trained: two in a hundred payments are hits."""
 
 
-def embedded(folder: Path) -> Place:
+@contextmanager
+def embedded(folder: Path) -> Iterator[Place]:
     """One machine, files, SQLite, a trained champion."""
-    return Place("embedded", is_trained=True)
+    yield Place("embedded", is_trained=True)
 
 
-def quick(folder: Path) -> Place:
+@contextmanager
+def quick(folder: Path) -> Iterator[Place]:
     """The same, with a champion made of a formula."""
-    return Place("quick")
+    yield Place("quick")
 
 
-def with_registry(folder: Path) -> Place:
+@contextmanager
+def with_registry(folder: Path) -> Iterator[Place]:
     """The embedded default with MLflow's server in front of the registry."""
     port = free_port()
     store, artifacts = f"sqlite:///{folder}/mlflow.db", str(folder / "mlartifacts")
@@ -35,10 +40,11 @@ def with_registry(folder: Path) -> Place:
         "--backend-store-uri", store, "--artifacts-destination", artifacts,
     ]  # fmt: skip
     environment = {"FRAUD_REGISTRY__TRACKING_URI": f"http://127.0.0.1:{port}"}
-    return Place("registry", environment=environment, servers={"registry": command})
+    yield Place("registry", environment=environment, servers={"registry": command})
 
 
-def on_kafka(folder: Path) -> Place:
+@contextmanager
+def on_kafka(folder: Path) -> Iterator[Place]:
     """Payments and hits in topics of a broker."""
     port = free_port()
     environment = {
@@ -49,16 +55,17 @@ def on_kafka(folder: Path) -> Place:
         sys.executable, "-m", "tests.kafka_broker", "--port", str(port),
         "--folder", str(folder / "broker"),
     ]  # fmt: skip
-    return Place(
+    yield Place(
         "kafka", "conf/kafka.toml", environment, _submit_with("spark-kafka.conf"),
         {"broker": command},
     )  # fmt: skip
 
 
-def on_s3(folder: Path) -> Place:
+@contextmanager
+def on_s3(folder: Path) -> Iterator[Place]:
     """Landing, tables, checkpoints and models in a bucket."""
     port = free_port()
-    environment = environment_of(port) | {"SPARK_CONF_DIR": "."}
+    environment = environment_of(f"http://127.0.0.1:{port}") | {"SPARK_CONF_DIR": "."}
     for key in (
         "LANDING__PATH",
         "WAREHOUSE__PATH",
@@ -67,9 +74,21 @@ def on_s3(folder: Path) -> Place:
     ):
         environment[f"FRAUD_{key}"] = ""
     command = [sys.executable, "-m", "tests.s3_server", "--port", str(port)]
-    return Place(
+    yield Place(
         "s3", "conf/s3.toml", environment, _submit_with("spark-s3.conf"), {"s3": command}
     )  # fmt: skip
+
+
+@contextmanager
+def on_cluster(folder: Path) -> Iterator[Place]:
+    """The score job on two workers without a checkout; the undisturbed run without a cluster."""
+    with local_cluster(folder / "spark") as cluster:
+
+        def submit(script: str, config: str) -> list[str]:
+            is_score = script == "jobs/score.py"
+            return cluster.submit(script, config) if is_score else spark_job(script, config)
+
+        yield Place("cluster", "conf/cluster.toml", submit=submit, cluster=cluster)
 
 
 def begin(system: System) -> None:

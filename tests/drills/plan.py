@@ -1,13 +1,14 @@
 """Which drills there are, and at which place each is played."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tests.drills import places
 from tests.drills.damage import checkpoint_damaged, disk_filled, rights_revoked, started_twice
-from tests.drills.kills import killed, workers_killed
+from tests.drills.kills import cluster_workers_killed, killed, workers_killed
 from tests.drills.outages import paused, stopped
 from tests.drills.system import Place, System
 
@@ -27,12 +28,13 @@ class Drill:
     is_balanced: bool = True
 
 
-PLACES: dict[str, Callable[[Path], Place]] = {
+PLACES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
     "embedded": places.embedded,
     "quick": places.quick,
     "registry": places.with_registry,
     "kafka": places.on_kafka,
     "s3": places.on_s3,
+    "cluster": places.on_cluster,
 }
 
 DRILLS = (
@@ -46,6 +48,7 @@ DRILLS = (
     Drill("disk", "embedded", disk_filled),
     Drill("checkpoint", "embedded", partial(checkpoint_damaged, times=4)),
     Drill("two-copies", "embedded", started_twice),
+    Drill("worker", "cluster", partial(cluster_workers_killed, times=KILLS)),
     Drill("registry", "registry", partial(stopped, name="registry", times=STOPS)),
     Drill("broker", "kafka", partial(stopped, name="broker", times=STOPS)),
     Drill("s3", "s3", partial(paused, name="s3", times=STOPS)),

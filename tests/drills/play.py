@@ -1,6 +1,7 @@
 """Plays drills, those of one place on one system."""
 
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ def play(drills: Sequence[Drill], folder: Path, seed: int) -> Iterator[Result]:
     for name in dict.fromkeys(drill.place for drill in drills):
         rng = random.Random(f"{seed}/{name}")
         there = (folder / name).absolute()
-        with running(PLACES[name](there), there, rng) as system:
+        shutil.rmtree(there, ignore_errors=True)
+        with PLACES[name](there) as place, running(place, there, rng) as system:
             begin(system)
             for drill in (one for one in drills if one.place == name):
                 result = played(system, drill)

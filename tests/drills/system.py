@@ -5,7 +5,6 @@ A part's log is a file for each of its lives: ``logs/score-03.log``.
 
 import os
 import random
-import shutil
 import sys
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ import requests
 
 from conf.settings import Settings, load_settings
 from jobs.demo import Part, part, spark_job
+from jobs.local_cluster import LocalCluster
 from tests.conftest import free_port
 from tests.drills.verdicts import Analyst
 
@@ -47,6 +47,7 @@ class Place:
         submit: the command that submits the score job, without its settings.
         servers: commands of further servers, by name; they start first.
         is_trained: the champion is trained on synthetic payments; else it is a formula.
+        cluster: that the score job is submitted to; all of its cores are the job's.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Place:
     submit: Callable[[str, str], list[str]] = spark_job
     servers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     is_trained: bool = False
+    cluster: LocalCluster | None = None
 
 
 class System:
@@ -201,8 +203,7 @@ class System:
 
 @contextmanager
 def running(place: Place, folder: Path, rng: random.Random) -> Iterator[System]:
-    """An empty system in ``folder`` (emptied first), nothing started; ended with the block."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """A system with all that it writes in ``folder``, nothing started; ended with the block."""
     (folder / "logs").mkdir(parents=True)
     before = dict(os.environ)
     system = System(place, folder, rng)
@@ -251,7 +252,8 @@ def run_calm(system: System) -> Settings:
         "FRAUD_REGISTRY__CACHE": "calm/model",
     }  # fmt: skip
     calm = {key: _beside(os.environ[key], name) for key, name in paths.items()}
-    command = [*system.place.submit("jobs/score.py", system.place.config), "--once"]
+    submit = spark_job if system.place.cluster else system.place.submit
+    command = [*submit("jobs/score.py", system.place.config), "--once"]
     log = f"calm-{system.lives['calm'] + 1:02d}"
     system.lives["calm"] += 1
     with part(log, command, calm, system.folder / "logs") as scoring:
