@@ -45,7 +45,7 @@ class Plan:
     delay_warm_seconds: int = 20
     cluster_cards: int = 10_000
     cluster_batch_rows: tuple[int, ...] = (1_000, 10_000, 50_000)
-    cluster_batches: tuple[int, ...] = (12, 8, 5)
+    cluster_batches: tuple[int, ...] = (12, 8, 6)
     cluster_sizes: tuple[tuple[int, int], ...] = ((1, 2), (2, 2), (2, 8))
     flood_seconds: tuple[int, int, int] = (30, 60, 150)
 
