@@ -120,9 +120,10 @@ def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
     Raises:
         OSError: the topic does not exist, or no broker answers in ``kafka.timeout_seconds``.
     """
+    reasons: list[KafkaError] = []
     consumer = Consumer(
         # The name of a group must be given; nothing is consumed in it.
-        connection(kafka) | {"group.id": "fraud-detector-offsets"},
+        connection(kafka) | {"group.id": "fraud-detector-offsets", "error_cb": reasons.append},
         logger=log,
     )
     try:
@@ -134,9 +135,11 @@ def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
             for partition in sorted(found.partitions)
         }
     except KafkaException as error:
+        consumer.poll(0)  # what came of the connection is told only now
+        told = "; ".join(dict.fromkeys(one.str() for one in (error.args[0], *reasons)))
         raise OSError(
-            f"no topic {topic} on {kafka.bootstrap_servers}: {error.args[0].str()}; make it with "
-            "kafka-topics.sh --create, or see kafka.bootstrap_servers and kafka.payments_topic"
+            f"no topic {topic} on {kafka.bootstrap_servers}: {told}; make it with "
+            "kafka-topics.sh --create, or see kafka.bootstrap_servers and the rest of [kafka]"
         ) from error
     finally:
         consumer.close()

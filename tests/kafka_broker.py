@@ -1,8 +1,9 @@
 """A Kafka broker on this machine, from nothing but Java: for tests, benchmarks and to try it out.
 
-    python -m tests.kafka_broker [--port 9092] [--folder var/kafka] [--login USER:PASSWORD]
+    python -m tests.kafka_broker [--port 9092] [--folder var/kafka] [--user NAME]
 
-One node on 127.0.0.1, without security, or with a login (SASL, PLAIN). Its jars are fetched once, through the Ivy that Spark has.
+One node on 127.0.0.1, without security, or for one user (TLS, and SASL PLAIN with the password in
+``FRAUD_KAFKA__PASSWORD``). Its jars are fetched once, through the Ivy that Spark has.
 """
 
 import argparse
@@ -16,14 +17,16 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyspark
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.certificates import make_certificate
 from tests.conftest import free_port
 
+PASSWORD = "FRAUD_KAFKA__PASSWORD"
 VERSION = "4.1.0"
 JARS = Path(sys.prefix) / f"kafka-{VERSION}"
 SPARK_JARS = Path(pyspark.__path__[0]) / "jars"
@@ -44,18 +47,29 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 """
 
-LOGIN = """
-listeners=SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=SASL_PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
-inter.broker.listener.name=SASL_PLAINTEXT
+GUARDED = """
+listeners=SASL_SSL://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=SASL_SSL://127.0.0.1:{port}
+listener.security.protocol.map=SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=SASL_SSL
 sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.sasl_plaintext.plain.sasl.jaas.config=\\
+listener.name.sasl_ssl.plain.sasl.jaas.config=\\
   org.apache.kafka.common.security.plain.PlainLoginModule required \\
   username="{user}" password="{password}" user_{user}="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={server}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
 """
 """In the place of the listeners above; a property that comes again counts."""
+
+
+class Login(NamedTuple):
+    """Who a broker lets in."""
+
+    user: str
+    password: str
 
 
 class BrokerFailed(Exception):
@@ -87,13 +101,14 @@ def broker_jars() -> Path:
 
 @contextmanager
 def running_broker(
-    folder: Path, port: int, topics: Mapping[str, int], login: tuple[str, str] | None = None
+    folder: Path, port: int, topics: Mapping[str, int], login: Login | None = None
 ) -> Iterator[str]:
     """A broker with its data in ``folder``; ended, and waited for, when the block ends.
 
     Args:
         topics: partitions of the topics to make where they are missing, by name.
-        login: user and password.
+        login: who may use it, over TLS; who signed its certificate stands in
+            ``authority.pem`` in the folder.
 
     Yields:
         The bootstrap server.
@@ -112,7 +127,9 @@ def running_broker(
     places = {"port": port, "controller": free_port(), "folder": folder.absolute()}
     text = PROPERTIES.format(**places)
     if login:
-        text += LOGIN.format(**places, user=login[0], password=login[1])
+        pem = make_certificate(folder)._asdict()
+        text += GUARDED.format(**places, **pem, user=login.user, password=login.password)
+    properties.touch(0o600)
     properties.write_text(text)
     storage = ("kafka.tools.StorageTool", "format", "--ignore-formatted")
     _java(*classes, *storage, "-t", "fraudDetectorBroker000", "-c", str(properties))
@@ -122,7 +139,7 @@ def running_broker(
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
-        make_topics(client_options(f"127.0.0.1:{port}", login), topics)
+        make_topics(client_options(f"127.0.0.1:{port}", folder, login), topics)
         if process.poll() is not None:
             raise BrokerFailed(f"the broker ended with status {process.returncode}: see {log}")
         yield f"127.0.0.1:{port}"
@@ -132,13 +149,13 @@ def running_broker(
         end(process)
 
 
-def client_options(server: str, login: tuple[str, str] | None = None) -> dict[str, str]:
+def client_options(server: str, folder: Path, login: Login | None = None) -> dict[str, str]:
     """How librdkafka reaches such a broker."""
     told = {"bootstrap.servers": server}
     if login:
         told |= {
-            "security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN",
-            "sasl.username": login[0], "sasl.password": login[1],
+            "security.protocol": "SASL_SSL", "ssl.ca.location": str(folder / "authority.pem"),
+            "sasl.mechanisms": "PLAIN", "sasl.username": login.user, "sasl.password": login.password,
         }  # fmt: skip
     return told
 
@@ -208,14 +225,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=9092)
     parser.add_argument("--folder", type=Path, default=Path("var/kafka"))
-    parser.add_argument("--login", metavar="USER:PASSWORD", help="ask for it (SASL, PLAIN)")
+    parser.add_argument("--user", help=f"let nobody else in; the password is ${PASSWORD}")
     arguments = parser.parse_args()
+    if arguments.user and not os.environ.get(PASSWORD):
+        parser.error(f"--user: set {PASSWORD}")
     topics = {"payments": 4, "fraud-alerts": 1}
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: ended.set())
-    user, _, password = (arguments.login or "").partition(":")
-    login = (user, password) if user else None
+    login = Login(arguments.user, os.environ[PASSWORD]) if arguments.user else None
     with running_broker(arguments.folder, arguments.port, topics, login) as server:
         print(
             f"Kafka {VERSION} on {server}, topics {', '.join(topics)}; pid {os.getpid()}",

@@ -1,5 +1,6 @@
-"""Ingest and the score job on a real broker, by the commands of the README: payments of ingest and
-of others, hits, a broker that does not take them, a second run, a lost checkpoint.
+"""Ingest and the score job on a real broker, over TLS and with a login, by the commands of the
+README: payments of ingest and of others, hits, a broker that does not take them, a second run, a
+lost checkpoint, a lost message. The password shows nowhere.
 """
 
 import json
@@ -8,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -15,13 +17,15 @@ from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from conf.settings import load_settings
+from ingest.topic import Message, TopicWriter, earliest_offsets
+from tests.certificates import make_certificate
 from tests.conftest import PROJECT, free_port, payment
-from tests.kafka_broker import client_options, make_topics
+from tests.kafka_broker import Login, client_options, make_topics
 from tests.models import register_champion
 from tests.test_commands import System
 from tests.test_poll import ok, server
 
-LOGIN = ("fraud", "s3cret-of-kafka")
+LOGIN = Login("fraud", "s3cret-of-kafka")
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-kafka.conf")
 CONFIG = ("--config", "conf/kafka.toml")
 SCORE = (*SUBMIT, "jobs/score.py", *CONFIG, "--once")
@@ -35,10 +39,11 @@ def system(
     monkeypatch.delenv("FRAUD_LANDING__PATH")
     monkeypatch.setenv("FRAUD_KAFKA__BOOTSTRAP_SERVERS", server)
     monkeypatch.setenv("FRAUD_KAFKA__TIMEOUT_SECONDS", "20")
-    monkeypatch.setenv("FRAUD_KAFKA__SECURITY_PROTOCOL", "SASL_PLAINTEXT")
+    monkeypatch.setenv("FRAUD_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("FRAUD_KAFKA__CA_FILE", str(tmp_path / "kafka" / "authority.pem"))
     monkeypatch.setenv("FRAUD_KAFKA__SASL_MECHANISM", "PLAIN")
-    monkeypatch.setenv("FRAUD_KAFKA__USERNAME", LOGIN[0])
-    monkeypatch.setenv("FRAUD_KAFKA__PASSWORD", LOGIN[1])
+    monkeypatch.setenv("FRAUD_KAFKA__USERNAME", LOGIN.user)
+    monkeypatch.setenv("FRAUD_KAFKA__PASSWORD", LOGIN.password)
     monkeypatch.setenv("SPARK_CONF_DIR", ".")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     for name in ("SPARK_HOME", "PYSPARK_PYTHON", "PYSPARK_SUBMIT_ARGS"):
@@ -47,7 +52,7 @@ def system(
     try:
         running.start("Kafka ", sys.executable, "-m", "tests.kafka_broker",
                       "--port", server.split(":")[1], "--folder", str(tmp_path / "kafka"),
-                      "--login", ":".join(LOGIN))  # fmt: skip
+                      "--user", LOGIN.user)  # fmt: skip
         yield running
     finally:
         running.end()
@@ -58,7 +63,8 @@ class KafkaSystem(System):
 
     def __init__(self, server: str, folder: Path) -> None:
         super().__init__(api_port=0)
-        self.client, self.folder = client_options(server, LOGIN), folder
+        self.client = client_options(server, folder / "kafka", LOGIN)
+        self.folder = folder
 
     def produce(self, *messages: tuple[str | None, bytes | None]) -> None:
         """Write bare messages, as another system would."""
@@ -81,18 +87,18 @@ class KafkaSystem(System):
         consumer.close()
         return found
 
-    def ends(self) -> dict[int, int]:
-        """The next offset of each partition of the topic of payments."""
-        consumer = Consumer({**self.client, "group.id": "test"})
-        partitions = consumer.list_topics("payments", timeout=20).topics["payments"].partitions
-        ends = {
-            number: consumer.get_watermark_offsets(TopicPartition("payments", number), timeout=20)[
-                1
-            ]
-            for number in partitions
-        }
-        consumer.close()
-        return ends
+    def drop(self, message: tuple[str, bytes]) -> tuple[int, int]:
+        """Write a message, and have the topic drop it; its partition and offset."""
+        placed: list[Any] = []
+        producer = Producer(self.client)
+        producer.produce("payments", message[1], on_delivery=lambda _, told: placed.append(told))
+        assert producer.flush(20) == 0
+        (told,) = placed
+        behind = TopicPartition("payments", told.partition(), told.offset() + 1)
+        admin = AdminClient(self.client)  # it works as long as it is held
+        for dropped in admin.delete_records([behind]).values():
+            dropped.result(20)
+        return told.partition(), told.offset()
 
     def hits(self) -> list[tuple[int, dict]]:
         """Number of the payment, and the message, of every hit told."""
@@ -127,6 +133,7 @@ def bare(number: int, **changes) -> tuple[str, bytes]:
 
 
 def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_strangers(system, monkeypatch)
     system.register('(model_input["amount_usd"] > 500).to_numpy().astype(float)')
     monkeypatch.setenv("FRAUD_API__URL", "")  # put back at the end
     system.poll(payment(1, amt=900), payment(2, amt=10), payment(7, cc_num="5000123412341234"))
@@ -147,45 +154,77 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     check_rows(system)
 
     # The micro-batch comes again: once in the tables, and its hits are what the table says, though
-    # the champion of today would see none.
+    # the champion of today would see none. Spark tells all that it tells of.
     system.register("np.zeros(len(model_input))")
     system.produce(bare(4, amt=990), bare(2))
-    system.run(*SCORE)
+    system.run(*SUBMIT, *talkative(system.folder), "jobs/score.py", *CONFIG, "--once")
     assert system.numbers() == [1, 2, 3, 4, 7]
     assert len(system.table("rejected")) == 3
     assert [(number, hit["model_version"]) for number, hit in system.hits()] == [(1, "1"), (3, "1")]
 
-    # A lost checkpoint: nothing again, nothing left out, and what was seen is known.
+    # The topic drops a message unread: the job says which.
+    partition, dropped = system.drop(bare(8))
     system.register("np.ones(len(model_input))")
-    shutil.rmtree(system.folder / "checkpoints" / "score")
-    system.produce(bare(3, amt=1), bare(5, amt=700), ("k", b"no json again"))
-    system.run(*SCORE)
-    assert system.numbers() == [1, 2, 3, 4, 5, 7]
-    assert len(system.table("rejected")) == 4
-    assert [number for number, _ in system.hits()] == [1, 3, 5]
-    lose_a_message(system, monkeypatch)
-    for path in system.folder.rglob("*"):
-        if path.is_file() and "kafka" not in path.relative_to(system.folder).parts:
-            assert LOGIN[1].encode() not in path.read_bytes(), path
-
-
-def lose_a_message(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The topic drops a message unread: the job says which, and goes on once it is asked to."""
-    partition = next(iter(system.ends()))
-    producer = Producer(system.client)
-    producer.produce("payments", bare(8)[1], partition=partition)
-    producer.flush(20)
-    end = system.ends()[partition]
-    admin = AdminClient(system.client)
-    for dropped in admin.delete_records([TopicPartition("payments", partition, end)]).values():
-        dropped.result(20)
-    system.produce(bare(9))
+    system.produce(bare(9), bare(3, amt=1), bare(5, amt=700), ("k", b"no json again"))
     said = system.refused(*SCORE)
-    assert f"partition {partition}: offsets {end - 1} to {end - 1} (1 messages)" in said
+    assert f"partition {partition}: offsets {dropped} to {dropped} (1 messages)" in said
+
+    # It goes on once it is asked to. A lost checkpoint: nothing again, nothing left out, and what
+    # was seen is known.
     shutil.rmtree(system.folder / "checkpoints" / "score")
     monkeypatch.setenv("FRAUD_KAFKA__SKIP_LOST", "true")
     system.run(*SCORE)
     assert system.numbers() == [1, 2, 3, 4, 5, 7, 9]
+    assert len(system.table("rejected")) == 4
+    assert [number for number, _ in system.hits()] == [1, 3, 5, 9]
+    check_password(system)
+
+
+def refuse_strangers(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks a broker that others vouch for, or has another password, is told so."""
+    other = make_certificate(system.folder / "others").authority
+    for key, value, said in (
+        ("CA_FILE", str(other), "certificate verify failed"),
+        ("PASSWORD", f"not-{LOGIN.password}", "Invalid username or password"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"FRAUD_KAFKA__{key}", value)
+            changed.setenv("FRAUD_KAFKA__TIMEOUT_SECONDS", "2")
+            kafka = load_settings(PROJECT / "conf" / "kafka.toml").kafka
+            assert kafka is not None
+            with pytest.raises(OSError, match=said) as caught:
+                earliest_offsets(kafka, "payments")
+            assert LOGIN.password not in str(caught.value)
+            assert TopicWriter(kafka, "payments").write([Message("k", "v")]).failed
+
+
+def talkative(folder: Path) -> tuple[str, ...]:
+    """For a job's log from INFO on, and for what Spark's pages show, kept as files."""
+    log = folder / "info.properties"
+    quiet = (PROJECT / "conf" / "log4j2.properties").read_text()
+    log.write_text(quiet.replace("rootLogger.level = warn", "rootLogger.level = info"))
+    (folder / "events").mkdir()
+    settings = {
+        "driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log}",
+        "eventLog.enabled": "true",
+        "eventLog.compress": "false",
+        "eventLog.dir": (folder / "events").as_uri(),
+    }
+    return tuple(
+        part for name, value in settings.items() for part in ("--conf", f"spark.{name}={value}")
+    )
+
+
+def check_password(system: KafkaSystem) -> None:
+    """It stands in no file but the broker's own, and in nothing that a command said."""
+    assert "sasl.jaas.config = [hidden]" in system.said
+    assert LOGIN.password not in system.said
+    files = [path for path in system.folder.rglob("*") if path.is_file()]
+    ours = [path for path in files if "kafka" not in path.relative_to(system.folder).parts]
+    events = b"".join(path.read_bytes() for path in ours if "events" in path.parts)
+    assert events.count(b"KafkaV2[Subscribe[payments]]") >= 1  # progress
+    assert events.count(b"KafkaScan") >= 1  # plans
+    assert not [path for path in ours if LOGIN.password.encode() in path.read_bytes()]
 
 
 def check_rows(system: KafkaSystem) -> None:
