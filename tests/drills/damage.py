@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -79,15 +80,15 @@ def _damage(system: System, part: str, number: int) -> bool:
     return is_told
 
 
-def started_twice(system: System) -> str:
+def started_twice(system: System, names: Sequence[str] = JOBS) -> str:
     """Start a second copy of each job: it says so and ends."""
-    for name in JOBS:
+    for name in names:
         system.wait_ready(name)
     second = {
         name: subprocess.Popen(
             system.command(name), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for name in JOBS
+        for name in names
     }
     for name, process in second.items():
         try:
@@ -97,7 +98,7 @@ def started_twice(system: System) -> str:
             raise DrillFailed(f"a second {name} runs on") from error
         if not process.returncode or "another" not in told.lower():
             raise DrillFailed(f"a second {name} ends with {process.returncode}: {told[-300:]}")
-    return f"a second copy of {', '.join(JOBS)} refused"
+    return f"a second copy of {', '.join(names)} refused"
 
 
 def _logs(system: System, name: str, lives: int) -> str:

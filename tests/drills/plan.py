@@ -59,7 +59,7 @@ SHORT = (
     Drill("score", "quick", partial(killed, name="score", times=1, within_seconds=2), False),
     Drill("alert", "quick", partial(killed, name="alert", times=1, within_seconds=2), False),
     Drill("label", "quick", partial(killed, name="label", times=2, within_seconds=1), False),
-    Drill("two-copies", "quick", started_twice, False),
+    Drill("two-copies", "quick", partial(started_twice, names=("label", "ingest")), False),
     Drill("relay", "quick", partial(stopped, name="relay", times=1)),
 )
-"""What CI plays: one balance at the end."""
+"""What CI plays: one balance at the end. That a second score job is refused, other tests show."""
