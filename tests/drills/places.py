@@ -1,5 +1,7 @@
 """The places that drills are played at: the embedded default, and the real parts."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from tests.drills.system import Place, System
 from tests.models import register_champion
 from tests.s3_server import environment_of
 
+DISK_MB = 512
 SCORE = (
     '(model_input["amount_usd"].fillna(0) / (model_input["amount_usd"].fillna(0) + 300)).to_numpy()'
 )
@@ -20,8 +23,19 @@ SCORE = (
 
 @contextmanager
 def embedded(folder: Path) -> Iterator[Place]:
-    """One machine, files, SQLite, a trained champion."""
-    yield Place("embedded", is_trained=True)
+    """One machine, files, SQLite, a trained champion; the warehouse on a small disk of its own
+    where that may be mounted.
+    """
+    disk = folder / "disk"
+    disk.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "fraud-drills", str(disk)]
+    is_mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode  # noqa: S603
+    try:
+        environment = {"FRAUD_WAREHOUSE__PATH": str(disk / "warehouse")}
+        yield Place("embedded", environment=environment, is_trained=True)
+    finally:
+        if is_mounted:
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)  # noqa: S603, S607
 
 
 @contextmanager
