@@ -29,13 +29,13 @@ def embedded(folder: Path) -> Iterator[Place]:
     disk = folder / "disk"
     disk.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "fraud-drills", str(disk)]
-    is_mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode  # noqa: S603
+    is_mounted = os.geteuid() == 0 and not subprocess.run(mount, check=False).returncode
     try:
         environment = {"FRAUD_WAREHOUSE__PATH": str(disk / "warehouse")}
         yield Place("embedded", environment=environment, is_trained=True)
     finally:
         if is_mounted:
-            subprocess.run(["umount", "--lazy", str(disk)], check=True)  # noqa: S603, S607
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @contextmanager
