@@ -24,7 +24,7 @@ import pandas as pd
 from rich.console import Console
 
 from benchmarks.soak_report import draw, print_trends, trends
-from benchmarks.soak_samples import Sample, Sampler
+from benchmarks.soak_samples import Sample, Sampler, collection_log
 from conf.settings import Settings, load_settings, stop
 from jobs.balance import Balance, balance
 from jobs.demo import (
@@ -91,6 +91,7 @@ class Plan:
             "FRAUD_MAINTAIN__VACUUM_HOURS": hours,
             "FRAUD_MAINTAIN__LOG_HOURS": hours,
             "FRAUD_MAINTAIN__LANDING_DAYS": str(self.retention_minutes / 1440),
+            **collection_log(self.folder / "logs"),
         }
 
 
@@ -150,7 +151,7 @@ def running(settings: Settings, plan: Plan) -> Iterator[dict[str, Part]]:
 
 def observe(settings: Settings, plan: Plan, parts: dict[str, Part]) -> list[Sample]:
     """Take samples until the time is over, or Ctrl-C."""
-    sampler = Sampler(settings, parts, plan.folder / "mails")
+    sampler = Sampler(settings, parts, plan.folder / "mails", plan.folder / "logs")
     analysts, samples = Analysts(settings), []
     end, told = time.monotonic() + plan.minutes * 60, 0.0
     try:

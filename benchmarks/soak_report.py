@@ -39,6 +39,9 @@ PANELS = (
     Panel("Memory: alert job", "MB resident", {
         "JVM": "alert_jvm_mb", "driver": "alert_python_mb",
     }, 20),
+    Panel("Heap after a full collection", "MB", {
+        "score": "score_live_mb", "alert": "alert_live_mb",
+    }, 20),
     Panel("Memory: other jobs", "MB resident", {
         "label": "label_python_mb", "maintain": "maintain_python_mb",
         "monitor": "monitor_python_mb", "ingest": "ingest_python_mb",

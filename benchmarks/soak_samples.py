@@ -17,6 +17,7 @@ from jobs.schemas import SCHEMAS
 
 _MB = 1e6
 _BATCH = re.compile(r"batch \d+: (\d+) received, .* (\d+\.\d+) s$", re.MULTILINE)
+_FULL_COLLECTION = re.compile(r"Pause Full .*->(\d+)M\(")
 _WINDOW = timedelta(minutes=1)
 
 Sample = dict[str, float]
@@ -26,8 +27,12 @@ Sample = dict[str, float]
 class Sampler:
     """Takes samples of the jobs in ``parts`` and of what they write."""
 
-    def __init__(self, settings: Settings, parts: Mapping[str, Part], mails: Path) -> None:
+    def __init__(
+        self, settings: Settings, parts: Mapping[str, Part], mails: Path, collections: Path
+    ) -> None:
+        """Look at ``parts``; ``collections`` is the folder of what ``collection_log`` has JVMs say."""
         self._settings, self._parts, self._mails = settings, parts, mails
+        self._collections = collections
         self._began = time.monotonic()
         self._read = 0  # characters of the score job's log
 
@@ -47,6 +52,10 @@ class Sampler:
         for name, part in self._parts.items():
             for kind, size in memory_by_kind(part.process.pid).items():
                 found[f"{name}_{kind}_mb"] = size / _MB
+        for name in ("score", "alert"):
+            log = self._collections / f"gc-{self._parts[name].process.pid}.log"
+            if live := _FULL_COLLECTION.findall(log.read_text()):
+                found[f"{name}_live_mb"] = float(live[-1])
         return found
 
     def _files(self) -> Sample:
@@ -95,6 +104,11 @@ class Sampler:
         table = DeltaTable(self._settings.warehouse.table("transactions"))
         seconds = time.perf_counter() - started
         return {"payments": table.count(), "open_seconds": seconds, "version": table.version()}
+
+
+def collection_log(folder: Path) -> dict[str, str]:
+    """The environment in which each JVM tells of its collections in a file in ``folder``."""
+    return {"JDK_JAVA_OPTIONS": f"-Xlog:gc:file={folder}/gc-%p.log"}
 
 
 def memory_by_kind(pid: int) -> dict[str, int]:
