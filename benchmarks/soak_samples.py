@@ -30,7 +30,7 @@ class Sampler:
     def __init__(
         self, settings: Settings, parts: Mapping[str, Part], mails: Path, collections: Path
     ) -> None:
-        """Look at ``parts``; ``collections`` is the folder of what ``collection_log`` has JVMs say."""
+        """Look at ``parts``; ``collections`` is the folder given to ``collection_log``."""
         self._settings, self._parts, self._mails = settings, parts, mails
         self._collections = collections
         self._began = time.monotonic()
