@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import requests
 
+from conf.sections import WarehouseSettings
 from conf.settings import Settings, load_settings
 from jobs.demo import Part, part, spark_job
 from jobs.local_cluster import LocalCluster
@@ -118,7 +119,7 @@ class System:
                 return
             time.sleep(min(left, 0.1))
 
-    def wait_until(self, is_so: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def wait_until(self, is_so: Callable[[], bool], what: str, seconds: float = 240) -> None:
         """Let it run until ``is_so``.
 
         Raises:
@@ -247,11 +248,12 @@ def run_calm(system: System) -> Settings:
     Raises:
         DrillFailed: it failed.
     """
-    paths = {
-        "FRAUD_WAREHOUSE__PATH": "calm/warehouse", "FRAUD_WAREHOUSE__CHECKPOINTS": "calm/checkpoints",
-        "FRAUD_REGISTRY__CACHE": "calm/model",
-    }  # fmt: skip
-    calm = {key: _beside(os.environ[key], name) for key, name in paths.items()}
+    warehouse, registry = system.settings.warehouse, system.settings.registry
+    calm = {
+        "FRAUD_WAREHOUSE__PATH": _beside(warehouse.path, "calm/warehouse"),
+        "FRAUD_WAREHOUSE__CHECKPOINTS": _beside(warehouse.checkpoints, "calm/checkpoints"),
+        "FRAUD_REGISTRY__CACHE": _beside(str(registry.cache), "calm/model"),
+    }
     submit = spark_job if system.place.cluster else system.place.submit
     command = [*submit("jobs/score.py", system.place.config), "--once"]
     log = f"calm-{system.lives['calm'] + 1:02d}"
@@ -262,11 +264,8 @@ def run_calm(system: System) -> Settings:
             time.sleep(0.2)
         if scoring.process.returncode:
             raise DrillFailed(f"the undisturbed run failed: {scoring.log}")
-    before = {key: os.environ[key] for key in calm}
-    os.environ.update(calm)
-    settings = load_settings(system.place.config)
-    os.environ.update(before)
-    return settings
+    paths = {"path": calm["FRAUD_WAREHOUSE__PATH"], "checkpoints": ""}
+    return system.settings.model_copy(update={"warehouse": WarehouseSettings(**paths)})
 
 
 def _beside(path: str, name: str) -> str:
