@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 
 from conf.settings import Settings
 from tests.drills.system import DrillFailed, System, run_calm
+from tests.drills.topic import hits_told
 
 JUDGED = (
     "source", "position", "event_time", "ingested_at", "amt", "fraud_score", "prediction",
@@ -76,13 +77,16 @@ def settled_books(system: System) -> Books:
     calm = run_calm(system)
     _same_as_calm(transactions, _read(calm, "transactions"))
     _same_rejected(rejected, _read(calm, "rejected"))
-    mails, twice = _mailed(system, transactions)
+    hits = set(transactions.loc[transactions["prediction"], "trans_num"])
+    if system.settings.kafka and (told := hits_told(system.settings.kafka)) != hits:
+        raise DrillFailed(f"topic of hits: {len(told)} of {len(hits)}")
+    mails, twice = _mailed(system, hits)
     _labelled(system, transactions)
     return Books(
         served=len(wanted) + len(bad),
         scored=len(transactions),
         rejected=len(bad),
-        hits=int(transactions["prediction"].sum()),
+        hits=len(hits),
         mails=mails,
         mailed_twice=twice,
         verdicts=len(system.analyst.told),
@@ -163,7 +167,7 @@ def _same_rejected(found: pd.DataFrame, calm: pd.DataFrame) -> None:
         )
 
 
-def _mailed(system: System, transactions: pd.DataFrame) -> tuple[int, int]:
+def _mailed(system: System, hits: set[str]) -> tuple[int, int]:
     """Mails, and those that the relay holds twice.
 
     Raises:
@@ -171,9 +175,7 @@ def _mailed(system: System, transactions: pd.DataFrame) -> tuple[int, int]:
             than the ledger says that it was tried.
     """
     alerts = _read(system.settings, "alerts")
-    _each_once(
-        alerts["trans_num"], set(transactions.loc[transactions["prediction"], "trans_num"]), "hits"
-    )
+    _each_once(alerts["trans_num"], hits, "hits")
     held = Counter(
         str(message_from_bytes(path.read_bytes(), policy=policy.default)["Message-ID"])
         for path in system.mails.glob("*.eml")
