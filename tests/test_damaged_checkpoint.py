@@ -47,7 +47,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line_and_a_new_one_goes_on(
 ):
     checkpoint = cut(part, share)
     assert score() == 1
-    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "jobs.run"]
     assert told.startswith(f"the query failed: the checkpoint {checkpoint} cannot be read (")
     assert told.endswith(ADVICE)
     assert "\n" not in told

@@ -5,6 +5,7 @@ lost checkpoint, a lost message. The password shows nowhere.
 
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -199,10 +200,11 @@ def refuse_strangers(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def talkative(folder: Path) -> tuple[str, ...]:
-    """For a job's log from INFO on, and for what Spark's pages show, kept as files."""
+    """For a job's log from INFO on, whole messages, and for what Spark's pages show, as files."""
     log = folder / "info.properties"
     quiet = (PROJECT / "conf" / "log4j2.properties").read_text()
-    log.write_text(quiet.replace("rootLogger.level = warn", "rootLogger.level = info"))
+    told = quiet.replace("rootLogger.level = warn", "rootLogger.level = info")
+    log.write_text(re.sub(r"layout.pattern = .*", "layout.pattern = %m%n", told))
     (folder / "events").mkdir()
     settings = {
         "driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log}",
