@@ -280,14 +280,13 @@ def _has(process: psutil.Process, word: str) -> bool:
 
 
 def _is_ready(running: Part, name: str) -> bool:
-    """Whether a part says that it does its work; ingest is ready at once."""
+    """Whether a part says that it does its work."""
     signs = {
         "payments-api": "simulated payments API", "relay": "catching mails", "label": " is running",
-        "score": " is running", "alert": " is running", "registry": "Application startup complete",
+        "ingest": "polling", "score": " is running", "alert": " is running", "registry": "Application startup complete",
         "broker": "Kafka ", "s3": "S3 on ",
     }  # fmt: skip
-    sign = signs.get(name)
-    return sign is None or sign in running.log.read_text(errors="replace")
+    return signs[name] in running.log.read_text(errors="replace")
 
 
 def _environment(place: Place, folder: Path) -> dict[str, str]:
