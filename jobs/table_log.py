@@ -53,7 +53,8 @@ class TableLog:
                 # Nothing was read for it, so it fits behind whatever came in between.
                 if attempt == _ATTEMPTS - 1:
                     raise
-                log.info("another writer changed %s, once more: %s", self.path, error)
+                reason = str(error).splitlines()[0]
+                log.info("another writer changed %s, once more: %s", self.path, reason)
         raise AssertionError("unreachable")
 
     def _commit(self, files: Sequence[DataFile], application: str, version: int) -> None:
