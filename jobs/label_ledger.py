@@ -51,13 +51,18 @@ class LabelLedger:
         committed(lambda: self._append(fitted(verdicts, arrow_schema("labels")), file))
 
     def _append(self, rows: pa.Table, file: str) -> None:
-        self._table.update_incremental()
+        before, version = self._rows(), self._table.version()
         write_deltalake(
             self._table,
             rows,
             mode="append",
             commit_properties=CommitProperties(app_transactions=[Transaction(file, 0)]),
         )
+        self._table.update_incremental()
+        if self._table.version() == version + 1:
+            # Nobody else wrote: a thousand small files are not read again for each one that comes.
+            new = rows.select(before.column_names).cast(before.schema)
+            self._read = (version + 1, pa.concat_tables([before, new]))
 
     def next_take(self, now: datetime) -> tuple[int, datetime]:
         """`arrival` and `recorded_at` of verdicts taken at ``now`` (UTC): the time is later than

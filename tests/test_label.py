@@ -250,7 +250,7 @@ def test_files_put_together_during_a_merge_are_merged_into_at_the_next_try(bank,
     assert bank.labels == {5: (True, "customer", 1), 6: None, 7: None}
 
 
-def test_the_ledger_is_read_anew_only_where_it_has_changed(bank, monkeypatch):
+def test_the_ledger_is_read_anew_only_where_another_has_changed_it(bank, monkeypatch):
     read, reads = DeltaTable.to_pyarrow_table, []
     monkeypatch.setattr(
         DeltaTable,
@@ -264,9 +264,16 @@ def test_the_ledger_is_read_anew_only_where_it_has_changed(bank, monkeypatch):
         bank.look()
     assert len(reads) == first
     bank.drop("b.csv", (1, "no", "customer"))
+    bank.drop("c.csv", (1, "yes", "analyst"), (2, "yes", "analyst"))
+    bank.look()
+    assert len(reads) == first
+    DeltaTable(bank.settings.warehouse.table("labels")).optimize.compact()
+    bank.drop("d.csv", (2, "no", "customer"))
     bank.look()
     assert len(reads) == first + 1
-    assert LabelLedger(bank.settings.warehouse).standing()["label"].tolist() == [False]
+    standing = LabelLedger(bank.settings.warehouse).standing()
+    assert standing["label"].tolist() == [True, False]
+    assert standing["arrival"].tolist() == [2, 3]
 
 
 def test_a_ledger_whose_table_changed_meanwhile_is_appended_to_all_the_same(settings):

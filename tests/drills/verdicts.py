@@ -10,7 +10,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from conf.settings import Settings
 
-EVERY_SECONDS = 0.5
+EVERY_SECONDS = 1.0
 LOOK_SECONDS = 3.0
 
 
