@@ -7,13 +7,11 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError
 
+from ingest.kept_landing import MAX_KEPT_ROWS
 from ingest.schema import CARD_PATTERN
 from ingest.topic import Delivery, Message, TopicWriter
 
 log = logging.getLogger(__name__)
-
-MAX_KEPT_ROWS = 50_000
-"""Rows that wait in memory for a broker; an answer has some hundreds."""
 
 _HOPELESS = {KafkaError.MSG_SIZE_TOO_LARGE}
 

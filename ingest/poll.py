@@ -31,6 +31,7 @@ from ingest.call_ledger import (
 )
 from ingest.gap_report import find_gaps, gap_table, utc_text
 from ingest.kafka_landing import KafkaLanding
+from ingest.kept_landing import KeptLanding
 from ingest.landing import FileLanding, Landing
 from ingest.pan_cipher import pan_cipher
 from ingest.payments_api import PaymentsApi
@@ -92,7 +93,7 @@ def main() -> None:
         else:
             poll(settings, stopper, arguments.max_polls)
     except StopRequested as reason:
-        log.info("%s; what was received is landed", reason)
+        log.info("%s", reason)
     except (AlreadyRunning, LedgerError, OSError) as error:
         stop(str(error))
 
@@ -126,12 +127,14 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
         with exclusive(ledger, None):
             objects = S3Landing(path)
             log.info("polling %s into %s", host, path)
-            yield objects, objects.next_position()
+            with closing(KeptLanding(objects)) as kept:
+                yield kept, objects.next_position()
         return
     with exclusive(ledger, Path(path)):
-        landing = FileLanding(Path(path))
+        files = FileLanding(Path(path))
         log.info("polling %s into %s", host, path)
-        yield landing, landing.next_position()
+        with closing(KeptLanding(files)) as kept:
+            yield kept, files.next_position()
 
 
 def print_once(settings: Settings, stopper: Stopper) -> None:

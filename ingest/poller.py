@@ -154,7 +154,7 @@ class Lander:
 
         Raises:
             CallFailed: the body was no answer (it is landed as one payload), or it could not be
-                landed (nothing is).
+                landed (a landing may keep it and land it later).
         """
         try:
             payloads = decode_body(body)

@@ -62,8 +62,8 @@ class S3Landing:
         """Land ``lines`` as ``payments-<first position, 20 digits>.jsonl``; returns that name.
 
         Raises:
-            OSError: nothing was landed, as far as S3 told: the bucket is away, say, or the object
-                is there already.
+            FileExistsError: the object is there already.
+            OSError: nothing was landed, as far as S3 told: the bucket is away, say.
         """
         name = f"payments-{first_position:020d}.jsonl"
         try:
@@ -72,5 +72,7 @@ class S3Landing:
                 Body="".join(f"{line}\n" for line in lines).encode(),
             )  # fmt: skip
         except (BotoCoreError, ClientError) as error:
-            raise OSError(f"s3://{self._bucket}/{self._prefix}{name}: {error}") from error
+            told = getattr(error, "response", {}).get("Error", {}).get("Code")
+            kind = FileExistsError if told == "PreconditionFailed" else OSError
+            raise kind(f"s3://{self._bucket}/{self._prefix}{name}: {error}") from error
         return name

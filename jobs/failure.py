@@ -18,16 +18,23 @@ _OPERATING_SYSTEM = re.compile(
     r"|Input/output error|Connection refused|Could not connect"
 )
 
+_WORKER_GONE = "Python worker exited unexpectedly"
+
 
 def told(text: str, checkpoint: str) -> str:
     """The failure of a query: one line with the cause and what to do, where it is the disk, a
-    right, a server or the checkpoint; else ``text`` as it is, without the query's plan.
+    right, a server, a worker or the checkpoint; else ``text`` as it is, without the query's plan.
 
     Args:
         text: of Spark's exception.
         checkpoint: the query's.
     """
     text = text.split(_PLAN)[0].rstrip()
+    if _WORKER_GONE in text:
+        return (
+            "a Python worker died: the system had no memory left, somebody ended it, or the model "
+            "did; start again, nothing is lost"
+        )
     if _OPERATING_SYSTEM.search(text):
         return (
             f"{cause(text, _OPERATING_SYSTEM)}: when that is mended, start again; nothing is lost"

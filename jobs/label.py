@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import DeltaError
 
 from conf.lock import Locked, locked
 from conf.settings import Settings, settings_from_arguments, stop
@@ -39,11 +39,13 @@ class LabelJob:
         self._told = 0
 
     def look(self) -> None:
-        """Take every file, then bring `transactions` up to date with the ledger."""
-        self._inbox.take_all()
+        """Take every file, then bring `transactions` up to date with the ledger; where the tables
+        are away, or others change them, that is left to the next look.
+        """
         try:
+            self._inbox.take_all()
             filled = self._merge.apply(self._ledger.standing())
-        except CommitFailedError as error:
+        except (DeltaError, OSError) as error:
             log.warning("labels are filled in at the next look: %s", str(error).splitlines()[0])
             return
         if filled or self._merge.waiting != self._told:

@@ -37,7 +37,10 @@ def sole(warehouse: WarehouseSettings, job: str, ended: threading.Event) -> Iter
 
 @contextmanager
 def _leased(lease: Lease, ended: threading.Event) -> Iterator[None]:
-    lease.take()
+    try:
+        lease.take()
+    except OSError as error:
+        stop(str(error))
     released = threading.Event()
 
     def renew() -> None:

@@ -42,6 +42,12 @@ def test_a_full_disk_is_no_damaged_checkpoint():
     assert "checkpoint" not in told(text, "/c")
 
 
+def test_a_worker_that_died_is_one_line():
+    text = "Traceback:\nCaused by: org.X: Python worker exited unexpectedly (crashed). Consider"
+    assert told(text, "/c").startswith("a Python worker died: ")
+    assert "\n" not in told(text, "/c")
+
+
 def test_what_is_not_known_is_told_as_a_whole_without_the_plan():
     text = 'ValueError: no idea\n  File "a.py", line 3'
     assert told(f"{text}\n=== Streaming Query ===\nPlan", "/c") == text
