@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -18,9 +19,9 @@ def disk_filled(system: System) -> str:
     if not ballast.parent.is_mount():
         return "SKIPPED: no right to mount a small disk"
     system.pause(system.rng.uniform(1, 4))
-    free = os.statvfs(ballast.parent)
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
     lives = system.lives["score"]
     system.wait_until(
         lambda: "No space left" in _logs(system, "score", lives), "score says that the disk is full"
