@@ -34,4 +34,6 @@ def paused(system: System, name: str, times: int) -> str:
         system.pause(seconds)
         down += seconds
         os.kill(server, signal.SIGUSR1)
+    # What could not be landed waits in memory until the next call: ingest is not to end before.
+    system.pause(8)
     return f"{name} stopped {times} times, away for {down:.0f} s in all"
