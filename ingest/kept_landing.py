@@ -51,7 +51,7 @@ class KeptLanding:
 
     def _land_kept(self) -> None:
         while self._kept:
-            # A position is given once: where it is taken, these rows landed, but no word came of it.
+            # A position is given once: where it is taken, the rows landed without a word of it.
             with suppress(FileExistsError):
                 self._landing.land(*self._kept[0])
             self._kept.popleft()
