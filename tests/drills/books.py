@@ -23,7 +23,7 @@ JUDGED = (
 """What must be the same as in the undisturbed run beside ``features`` and ``reasons``; `scored_at`
 is the clock's, `label` the analysts'."""
 
-NOT_FOR_OPERATORS = re.compile(r"^\s+at [\w.$]+\(|Traceback \(most recent|^\s+File \"|^Caused by:")
+NOT_FOR_OPERATORS = re.compile(r"^\s+at [\w.$]+\(|^Traceback \(most recent|^\s+File \"|^Caused by:")
 """Lines of stack traces, of the JVM and of Python."""
 
 
