@@ -63,10 +63,14 @@ def _damage(system: System, part: str, number: int) -> bool:
     """Cut a file in mid-stream; whether the job said that the checkpoint is to be moved away."""
     system.wait_ready("score")
     system.pause(system.rng.uniform(2, 5))
-    system.kill("score")
     checkpoint = Path(system.settings.warehouse.checkpoint("score"))
-    files = [path for path in (checkpoint / part).rglob("[!.]*") if path.is_file()]
-    newest = max(files, key=lambda path: path.stat().st_mtime_ns)
+
+    def files() -> list[Path]:
+        return [path for path in (checkpoint / part).rglob("[!.]*") if path.is_file()]
+
+    system.wait_until(lambda: bool(files()), f"the checkpoint has {part}")
+    system.kill("score")
+    newest = max(files(), key=lambda path: path.stat().st_mtime_ns)
     os.truncate(newest, newest.stat().st_size // 2)
     lives = system.lives["score"] + 1
     system.start("score")
