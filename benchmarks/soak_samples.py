@@ -12,6 +12,7 @@ from deltalake import DeltaTable
 
 from conf.settings import Settings
 from jobs.demo import Part
+from jobs.process_tree import family_of
 from jobs.received import Received
 from jobs.schemas import SCHEMAS
 
@@ -116,12 +117,7 @@ def memory_by_kind(pid: int) -> dict[str, int]:
     the daemon that forks them) and `python` (anything else).
     """
     found: dict[str, int] = {}
-    try:
-        root = psutil.Process(pid)
-        processes = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return found
-    for process in processes:
+    for process in family_of(pid):
         try:
             kind = _kind(process.name(), process.cmdline())
             found[kind] = found.get(kind, 0) + process.memory_info().rss

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tests.drills.system import JOBS, DrillFailed, System, family_of, kill
+from jobs.process_tree import kill_tree
+from tests.drills.system import JOBS, DrillFailed, System
 
 TOLD_TO_MOVE = "move the checkpoint away"
 BATCH_DONE = "jobs.score: batch "
@@ -100,7 +101,7 @@ def started_twice(system: System, names: Sequence[str] = JOBS) -> str:
         try:
             told, _ = process.communicate(timeout=180)
         except subprocess.TimeoutExpired as error:
-            kill(family_of(process.pid))
+            kill_tree(process.pid)
             raise DrillFailed(f"a second {name} runs on") from error
         if not process.returncode or "another" not in told.lower():
             raise DrillFailed(f"a second {name} ends with {process.returncode}: {told[-300:]}")
