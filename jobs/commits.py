@@ -9,6 +9,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 ATTEMPTS = 10
 _PAUSE_SECONDS = 0.5
 
+TABLE_ERRORS = (DeltaError, OSError)
+"""What a table may raise and be well again a moment later."""
+
 T = TypeVar("T")
 
 
@@ -33,3 +36,8 @@ def is_conflict(error: BaseException) -> bool:
     if isinstance(error, CommitFailedError):
         return True
     return isinstance(error, DeltaError) and str(error).startswith("Failed to commit transaction")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, for the log: Delta and S3 explain themselves in many lines."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

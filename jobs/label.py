@@ -13,10 +13,9 @@ import os
 import sys
 import threading
 
-from deltalake.exceptions import DeltaError
-
 from conf.lock import Locked, locked
 from conf.settings import Settings, settings_from_arguments, stop
+from jobs.commits import TABLE_ERRORS, first_line
 from jobs.label_ledger import LabelLedger
 from jobs.label_merge import LabelMerge
 from jobs.run import Clock, log_to_stderr, stop_on_signals, utc_now
@@ -45,8 +44,8 @@ class LabelJob:
         try:
             self._inbox.take_all()
             filled = self._merge.apply(self._ledger.standing())
-        except (DeltaError, OSError) as error:
-            log.warning("labels are filled in at the next look: %s", str(error).splitlines()[0])
+        except TABLE_ERRORS as error:
+            log.warning("labels are filled in at the next look: %s", first_line(error))
             return
         if filled or self._merge.waiting != self._told:
             self._told = self._merge.waiting

@@ -6,16 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from deltalake.exceptions import DeltaError
-
+from jobs.commits import TABLE_ERRORS
 from jobs.mail import DELIVERY_ERRORS
 from jobs.mail_journal import MailJournal
 from jobs.outbox import Hit, Mail, Outbox
 
 log = logging.getLogger(__name__)
-
-LEDGER_ERRORS = (DeltaError, OSError)
-"""What the ledger may raise and be well again a moment later."""
 
 
 class Ledger(Protocol):
@@ -108,7 +104,7 @@ class Mailer:
         mails = list(self._unrecorded.values())
         try:
             self._ledger.record(mails)
-        except LEDGER_ERRORS as error:
+        except TABLE_ERRORS as error:
             reason = " ".join(str(error).split())[:300]
             log.warning(
                 "%d mails wait for the table `alerts`, tried again at the next tick: %s: %s",

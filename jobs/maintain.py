@@ -15,10 +15,10 @@ from datetime import datetime
 from functools import partial
 
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from conf.settings import Settings, settings_from_arguments
 from jobs.checkpoints import delta_position
+from jobs.commits import TABLE_ERRORS
 from jobs.every import add_every, watch
 from jobs.landing_upkeep import clean_landing
 from jobs.run import log_to_stderr, stop_on_signals, utc_now
@@ -47,7 +47,7 @@ def maintain(settings: Settings, now: datetime) -> bool:
 def _is_done(name: str, part: Callable[[], None]) -> bool:
     try:
         part()
-    except (DeltaError, OSError) as error:
+    except TABLE_ERRORS as error:
         log.error("%s: failed, tried again at the next run: %s", name, error)
         return False
     return True

@@ -13,6 +13,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
+from jobs.commits import first_line
 from jobs.data_files import DataFile
 
 log = logging.getLogger(__name__)
@@ -53,8 +54,7 @@ class TableLog:
                 # Nothing was read for it, so it fits behind whatever came in between.
                 if attempt == _ATTEMPTS - 1:
                     raise
-                reason = str(error).splitlines()[0]
-                log.info("another writer changed %s, once more: %s", self.path, reason)
+                log.info("another writer changed %s, once more: %s", self.path, first_line(error))
         raise AssertionError("unreachable")
 
     def _commit(self, files: Sequence[DataFile], application: str, version: int) -> None:

@@ -11,7 +11,7 @@ from deltalake.exceptions import DeltaError
 
 from conf.sections import MaintainSettings
 from jobs.checkpoints import DeltaPosition
-from jobs.commits import committed, is_conflict
+from jobs.commits import committed, first_line, is_conflict
 from jobs.storage import files_in, read_bytes, read_lines
 
 log = logging.getLogger("jobs.maintain")
@@ -61,8 +61,9 @@ class TableUpkeep:
             except DeltaError as error:
                 if not is_conflict(error):
                     raise
-                told = str(error).splitlines()[0]
-                log.info("%s: others changed it, left to the next run: %s", self._name, told)
+                log.info(
+                    "%s: others changed it, left to the next run: %s", self._name, first_line(error)
+                )
         moment = now.timestamp()
         if self._are_files_read(moment - self._settings.vacuum_hours * 3600):
             self._vacuum()
