@@ -1,7 +1,7 @@
 """What a streaming query's checkpoint says of how far it has read."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -67,7 +67,11 @@ def files_in_flight(checkpoint: str) -> set[str] | None:
 
 def last_batch(checkpoint: str, kind: str) -> int | None:
     """The number of the last micro-batch in ``kind`` (`offsets`: planned, `commits`: done)."""
-    names = files_in(f"{checkpoint}/{kind}")
+    return newest_batch(files_in(f"{checkpoint}/{kind}"))
+
+
+def newest_batch(names: Iterable[str]) -> int | None:
+    """The last micro-batch of those that files are named for; None where there is none."""
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 

@@ -8,6 +8,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from conf.settings import stop
+from jobs.checkpoints import newest_batch
 
 
 def spark_session(name: str) -> SparkSession:
@@ -49,8 +50,7 @@ def last_commit(spark: SparkSession, checkpoint: str) -> int | None:
     """The last micro-batch that the query of ``checkpoint`` brought to its end; None where it
     brought none.
     """
-    names = names_in(spark, f"{checkpoint}/commits")
-    return max((int(name) for name in names if name.isdigit()), default=None)
+    return newest_batch(names_in(spark, f"{checkpoint}/commits"))
 
 
 def make_folder(spark: SparkSession, path: str) -> None:
