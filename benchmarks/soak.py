@@ -25,6 +25,7 @@ from rich.console import Console
 
 from benchmarks.soak_report import draw, print_trends, trends
 from benchmarks.soak_samples import Sample, Sampler, collection_log
+from conf.elsewhere import environment_in
 from conf.settings import Settings, load_settings, stop
 from jobs.balance import Balance, balance
 from jobs.demo import (
@@ -73,18 +74,9 @@ class Plan:
     @property
     def environment(self) -> dict[str, str]:
         """The embedded default with all that it writes in the folder."""
-        paths = {
-            "LANDING__PATH": "landing", "LANDING__LEDGER": "ingest.db",
-            "WAREHOUSE__PATH": "warehouse", "WAREHOUSE__CHECKPOINTS": "checkpoints",
-            "REGISTRY__CACHE": "model", "REGISTRY__ARTIFACTS": "mlartifacts",
-            "LABEL__INBOX": "verdicts", "LABEL__WORKLISTS": "reviews",
-            "ALERT__JOURNAL": "alert.db", "MONITOR__FOLDER": "monitor",
-            "MAINTAIN__ARCHIVE": "landing-archive",
-        }  # fmt: skip
         hours = str(self.retention_minutes / 60)
         port = free_port()
-        return {f"FRAUD_{key}": str(self.folder / name) for key, name in paths.items()} | {
-            "FRAUD_REGISTRY__TRACKING_URI": f"sqlite:///{self.folder}/mlflow.db",
+        return environment_in(self.folder) | {
             "FRAUD_API__URL": f"http://127.0.0.1:{port}/current-transactions",
             "FRAUD_API__CALLS_PER_MINUTE": str(self.calls_per_minute),
             "FRAUD_SMTP__PORT": str(free_port()),

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from conf.elsewhere import environment_in
 from conf.settings import Settings, load_settings
 from ingest.envelope import envelope_line
 from ingest.schema import EXAMPLE_PAYMENT
@@ -64,22 +65,7 @@ def landed_file(content: bytes, name: str = "f.jsonl") -> pa.Table:
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
     """Every path of ``conf/local.toml``, moved into the test's folder, as environment variables."""
-    paths = {
-        "LANDING__PATH": "landing",
-        "LANDING__LEDGER": "ingest.db",
-        "WAREHOUSE__PATH": "warehouse",
-        "WAREHOUSE__CHECKPOINTS": "checkpoints",
-        "REGISTRY__CACHE": "model",
-        "LABEL__INBOX": "verdicts",
-        "PROMOTE__REPORTS": "reports",
-        "LABEL__WORKLISTS": "reviews",
-        "REGISTRY__ARTIFACTS": "mlartifacts",
-        "ALERT__JOURNAL": "alert.db",
-        "MONITOR__FOLDER": "monitor",
-        "MAINTAIN__ARCHIVE": "archive",
-    }
-    values = {f"FRAUD_{key}": str(tmp_path / name) for key, name in paths.items()}
-    values["FRAUD_REGISTRY__TRACKING_URI"] = f"sqlite:///{tmp_path}/mlflow.db"
+    values = environment_in(tmp_path)
     for name, value in values.items():
         monkeypatch.setenv(name, value)
     return values

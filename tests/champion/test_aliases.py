@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,31 +10,9 @@ import pytest
 from jobs.champion import AliasWatcher, NoModel
 from jobs.model_cache import ModelCache
 from jobs.model_registry import RegistryError
-from tests.registries import AWAY, FakeRegistry, saved_versions, warnings_told, watchers
+from tests.registries import AWAY
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return saved_versions(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def registry(folders):
-    return FakeRegistry(folders, "1")
-
-
-@pytest.fixture
-def begin(tmp_path):
-    with watchers(tmp_path / "cache") as started:
-        yield started
-
-
-@pytest.fixture
-def told(caplog):
-    """The warnings since the last call."""
-    return partial(warnings_told, caplog)
 
 
 def end(watcher):

@@ -1,7 +1,6 @@
 """Aliases in MLflow's own registry, and versions that are set aside there."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,31 +10,9 @@ from conf.settings import load_settings
 from jobs.champion import CHALLENGER, NoModel
 from jobs.model_registry import SET_ASIDE, MlflowRegistry, NoAlias, RegistryError, VersionReference
 from tests.conftest import PROJECT
-from tests.registries import AWAY, FakeRegistry, saved_versions, warnings_told, watchers
+from tests.registries import AWAY
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    return saved_versions(tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def registry(folders):
-    return FakeRegistry(folders, "1")
-
-
-@pytest.fixture
-def begin(tmp_path):
-    with watchers(tmp_path / "cache") as started:
-        yield started
-
-
-@pytest.fixture
-def told(caplog):
-    """The warnings since the last call."""
-    return partial(warnings_told, caplog)
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,12 @@ from pathlib import Path
 import psutil
 import requests
 
+from conf.elsewhere import environment_in
 from conf.sections import WarehouseSettings
 from conf.settings import Settings, load_settings
 from jobs.demo import Part, part, spark_job
 from jobs.local_cluster import LocalCluster
+from jobs.process_tree import family_of, kill
 from tests.conftest import free_port
 from tests.drills.verdicts import Analyst
 
@@ -221,24 +223,6 @@ def _without_override() -> list[str]:
     return ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 
 
-def family_of(pid: int) -> list[psutil.Process]:
-    """A process and all that it started, itself first; none where it is gone."""
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def kill(processes: Sequence[psutil.Process]) -> None:
-    """kill -9."""
-    for process in processes:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
 def run_calm(system: System) -> Settings:
     """Score what has landed so far in one undisturbed run, with tables of its own.
 
@@ -262,7 +246,7 @@ def run_calm(system: System) -> Settings:
         end = time.monotonic() + START_SECONDS
         while scoring.process.poll() is None and time.monotonic() < end:
             time.sleep(0.2)
-        if scoring.process.returncode:
+        if scoring.process.returncode != 0:
             raise DrillFailed(f"the undisturbed run failed: {scoring.log}")
     paths = {"path": calm["FRAUD_WAREHOUSE__PATH"], "checkpoints": ""}
     return system.settings.model_copy(update={"warehouse": WarehouseSettings(**paths)})
@@ -291,14 +275,7 @@ def _is_ready(running: Part, name: str) -> bool:
 
 def _environment(place: Place, folder: Path) -> dict[str, str]:
     """The place's settings, and everything that is written in the folder."""
-    paths = {
-        "LANDING__PATH": "landing", "LANDING__LEDGER": "ingest.db",
-        "WAREHOUSE__PATH": "warehouse", "WAREHOUSE__CHECKPOINTS": "checkpoints",
-        "REGISTRY__CACHE": "model", "REGISTRY__ARTIFACTS": "mlartifacts",
-        "LABEL__INBOX": "verdicts", "LABEL__WORKLISTS": "reviews", "ALERT__JOURNAL": "alert.db",
-    }  # fmt: skip
-    told = {f"FRAUD_{key}": str(folder / name) for key, name in paths.items()} | {
-        "FRAUD_REGISTRY__TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+    told = environment_in(folder) | {
         "FRAUD_API__URL": f"http://127.0.0.1:{free_port()}/current-transactions",
         "FRAUD_API__CALLS_PER_MINUTE": str(CALLS_PER_MINUTE),
         "FRAUD_API__WAIT_MAX_SECONDS": "2",
