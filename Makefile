@@ -31,7 +31,7 @@ notebooks: setup
 	@python -m notebooks.execute
 
 test: setup
-	@python -m pytest
+	@python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: setup
 	@ruff check . && ruff format --check . && mypy

@@ -49,6 +49,9 @@ PANELS = (
     Panel("Micro-batch", "seconds", {
         "median": "batch_seconds", "longest": "batch_seconds_max",
     }, 0.1),
+    Panel("Commit of a micro-batch", "seconds", {
+        "median": "commit_seconds", "longest": "commit_seconds_max",
+    }, 0.05),
     Panel("Delay, receipt to score", "seconds", {"p50": "delay_p50", "p99": "delay_p99"}, 0.1),
     Panel("Payments scored", "a second", {"last minute": "payments_per_second"}, 1),
     Panel("Files: tables", "files", {"data": "data_files", "logs": "log_files"}, 20),

@@ -1,5 +1,6 @@
 """What the soak looks at every few seconds: memory, files, batch times, delays, payments."""
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ class Sampler:
         self._collections = collections
         self._began = time.monotonic()
         self._read = 0  # characters of the score job's log
+        self._seen = -1  # commits of `transactions`
 
     def sample(self) -> Sample:
         """All values as they are now."""
@@ -43,7 +45,7 @@ class Sampler:
         now = datetime.now(UTC)
         return {
             "minutes": minutes, **self._memory(), **self._files(), **self._batches(),
-            **self._delays(now), **self._table(),
+            **self._commits(), **self._delays(now), **self._table(),
             "mails": sum(1 for _ in self._mails.glob("*.eml")),
         }  # fmt: skip
 
@@ -88,6 +90,16 @@ class Sampler:
             {"batch_seconds": median(found), "batch_seconds_max": max(found)} if found else {}
         )
 
+    def _commits(self) -> Sample:
+        """Seconds of the score job's commits since the last sample."""
+        log = Path(self._settings.warehouse.table("transactions"), "_delta_log")
+        found = commit_seconds(log, self._seen)
+        self._seen = max(found, default=self._seen)
+        seconds = [value for value in found.values() if value is not None]
+        if not seconds:
+            return {}
+        return {"commit_seconds": median(seconds), "commit_seconds_max": max(seconds)}
+
     def _delays(self, now: datetime) -> Sample:
         """Receipt to score of what was received in the last minute, and payments a second."""
         received = Received(self._settings.warehouse, "transactions", "ingested_at")
@@ -110,6 +122,23 @@ class Sampler:
 def collection_log(folder: Path) -> dict[str, str]:
     """The environment in which each JVM tells of its collections in a file in ``folder``."""
     return {"JDK_JAVA_OPTIONS": f"-Xlog:gc:file={folder}/gc-%p.log"}
+
+
+def commit_seconds(log: Path, after: int) -> dict[int, float | None]:
+    """From the end of the last data file to the end of the commit that names it: tasks report,
+    the driver collects, delta-rs writes. By version, of those later than ``after``; None where the
+    commit is not a micro-batch's.
+    """
+    found: dict[int, float | None] = {}
+    for path in log.glob("*.json"):
+        if not path.stem.isdigit() or int(path.stem) <= after:
+            continue
+        actions = [json.loads(line) for line in path.read_text().splitlines() if line]
+        written = [one["add"]["modificationTime"] for one in actions if "add" in one]
+        is_micro_batch = written and any("txn" in one for one in actions)
+        ended = path.stat().st_mtime
+        found[int(path.stem)] = ended - max(written) / 1000 if is_micro_batch else None
+    return found
 
 
 def memory_by_kind(pid: int) -> dict[str, int]:

@@ -114,8 +114,8 @@ def _note(delivery: Delivery, message: Message, error: KafkaError | None, told: 
         delivery.offsets.setdefault(told.partition(), []).append(told.offset())
 
 
-def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
-    """The offset of the first message that each partition of ``topic`` still has.
+def kept_offsets(kafka: KafkaSettings, topic: str) -> dict[int, range]:
+    """The offsets of the messages that each partition of ``topic`` still has.
 
     Raises:
         OSError: the topic does not exist, or no broker answers in ``kafka.timeout_seconds``.
@@ -131,7 +131,11 @@ def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
         if found.error is not None:
             raise KafkaException(found.error)
         return {
-            partition: _low(consumer, TopicPartition(topic, partition), kafka.timeout_seconds)
+            partition: range(
+                *consumer.get_watermark_offsets(
+                    TopicPartition(topic, partition), timeout=kafka.timeout_seconds
+                )
+            )
             for partition in sorted(found.partitions)
         }
     except KafkaException as error:
@@ -143,8 +147,3 @@ def earliest_offsets(kafka: KafkaSettings, topic: str) -> dict[int, int]:
         ) from error
     finally:
         consumer.close()
-
-
-def _low(consumer: Consumer, partition: TopicPartition, timeout_seconds: float) -> int:
-    low, _ = consumer.get_watermark_offsets(partition, timeout=timeout_seconds)
-    return int(low)

@@ -23,17 +23,26 @@ class Gap:
         )
 
 
-def gaps(earliest: Mapping[int, int], wanted: Mapping[int, int]) -> list[Gap]:
+def gaps(kept: Mapping[int, range], wanted: Mapping[int, int]) -> list[Gap]:
     """The gaps between what is wanted next and what is there.
 
     Args:
-        earliest: of each partition of the topic, the first offset that it has.
+        kept: of each partition of the topic, the offsets that it has.
         wanted: of partitions that were read before, the next offset to read.
     """
     return [
-        Gap(partition, wanted[partition], first)
-        for partition, first in sorted(earliest.items())
-        if wanted.get(partition, first) < first
+        Gap(partition, wanted[partition], offsets.start)
+        for partition, offsets in sorted(kept.items())
+        if wanted.get(partition, offsets.start) < offsets.start
+    ]
+
+
+def begun_anew(kept: Mapping[int, range], wanted: Mapping[int, int]) -> list[int]:
+    """The partitions that end before what is wanted next; arguments as those of ``gaps``."""
+    return [
+        partition
+        for partition, offsets in sorted(kept.items())
+        if wanted.get(partition, offsets.stop) > offsets.stop
     ]
 
 
@@ -63,6 +72,16 @@ def wanted_offsets(
         if name == topic and partition.isdecimal():
             behind[int(partition)] = position + 1
     return behind
+
+
+def advice_to_rename(topic: str, partitions: list[int]) -> str:
+    """What to do where offsets began anew, in one line."""
+    return (
+        f"topic {topic} ends before what was scored of it (partition "
+        f"{', '.join(map(str, partitions))}): it was made anew, or its brokers lost messages. Its "
+        "offsets would be taken for those that were scored: make a topic of another name, produce "
+        "to it, and name it in kafka.payments_topic; this job then reads it from its start"
+    )
 
 
 def advice(topic: str, found: list[Gap], checkpoint: str) -> str:

@@ -16,9 +16,9 @@ from pyspark.sql import functions as F
 
 from conf.sections import KafkaSettings, ScoreSettings
 from conf.settings import Settings, stop
-from ingest.topic import earliest_offsets
+from ingest.topic import kept_offsets
 from jobs.envelopes import FILES, MESSAGES, open_files, open_messages
-from jobs.kafka_gap import advice, gaps, wanted_offsets
+from jobs.kafka_gap import advice, advice_to_rename, begun_anew, gaps, wanted_offsets
 from jobs.spark import last_commit, make_folder
 
 log = logging.getLogger("jobs.score")
@@ -77,11 +77,14 @@ def kafka_messages(
     """
     topic = kafka.payments_topic
     try:
-        earliest = earliest_offsets(kafka, topic)
+        kept = kept_offsets(kafka, topic)
     except OSError as error:
         stop(str(error))
     done = last_commit(spark, checkpoint)
-    lost = gaps(earliest, wanted_offsets(spark, checkpoint, done, topic, written))
+    wanted = wanted_offsets(spark, checkpoint, done, topic, written)
+    if anew := begun_anew(kept, wanted):
+        stop(advice_to_rename(topic, anew))
+    lost = gaps(kept, wanted)
     if lost and (done is not None or not kafka.skip_lost):
         stop(advice(topic, lost, checkpoint))
     if lost:
@@ -91,7 +94,7 @@ def kafka_messages(
             spark.readStream.format("kafka")
             .options(**connection_options(kafka))
             .option("subscribe", topic)
-            .option("startingOffsets", starting_offsets(topic, earliest, written))
+            .option("startingOffsets", starting_offsets(topic, kept, written))
             .option("maxOffsetsPerTrigger", kafka.max_offsets_per_batch)
             # Messages that the topic dropped before they were read: end, do not pass over them.
             .option("failOnDataLoss", "true")
@@ -133,7 +136,7 @@ def connection_options(kafka: KafkaSettings) -> dict[str, str]:
     return told
 
 
-def starting_offsets(topic: str, earliest: Mapping[int, int], written: Mapping[str, int]) -> str:
+def starting_offsets(topic: str, kept: Mapping[int, range], written: Mapping[str, int]) -> str:
     """Where a new checkpoint starts to read: Spark's option, as JSON.
 
     A partition starts *with* the last message that the tables hold, so that the first micro-batch
@@ -141,14 +144,14 @@ def starting_offsets(topic: str, earliest: Mapping[int, int], written: Mapping[s
     that message. Where the topic has it no more, it starts with the first that there is.
 
     Args:
-        earliest: of each partition of the topic, the first offset that it has.
+        kept: of each partition of the topic, the offsets that it has.
         written: by source, ``<topic>/<partition>``.
     """
     offsets = {}
-    for partition, first in earliest.items():
+    for partition, there in kept.items():
         last = written.get(f"{topic}/{partition}")
         if last is None:
             offsets[str(partition)] = EARLIEST
         else:
-            offsets[str(partition)] = max(last, first)
+            offsets[str(partition)] = max(last, there.start)
     return json.dumps({topic: offsets})

@@ -23,6 +23,18 @@ from jobs.spark import spark_session
 PROJECT = Path(__file__).parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests for processes that run side by side: files and folders as a whole, for what
+    they share, and all that use the ``spark`` session together, so that there is one.
+    """
+    used = {item.path for item in items if "spark" in getattr(item, "fixturenames", ())}
+    for item in items:
+        shared = item.path if item.path.parent == PROJECT / "tests" else item.path.parent
+        group = "spark" if item.path in used else str(shared)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def payment(number: int = 0, **changes: Any) -> dict[str, Any]:
     """A valid payment as the API tells it; ``number`` makes its `trans_num`. A change to ``...``
     takes the field away.

@@ -19,9 +19,8 @@ def test_nothing_is_lost_or_doubled_when_parts_are_killed(
     results = list(play(SHORT, tmp_path, seed=1))
     for result in results:
         print(result.drill.name, f"{result.seconds:.0f} s", result.told, result.books)
-    assert [result.told for result in results if not result.is_passed] == []
+    assert [result.told for result in results if result.verdict != "passed"] == []
     assert len(results) == len(SHORT)
     books = results[-1].books
     assert books is not None
     assert min(books.scored, books.rejected, books.hits, books.mails, books.verdicts) > 0
-    assert books.traces == 0

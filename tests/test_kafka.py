@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 
 from conf.settings import load_settings
-from ingest.topic import Message, TopicWriter, earliest_offsets
+from ingest.topic import Message, TopicWriter, kept_offsets
 from tests.certificates import make_certificate
 from tests.conftest import PROJECT, free_port, payment
 from tests.kafka_broker import Login, client_options, make_topics
@@ -194,7 +194,7 @@ def refuse_strangers(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> No
             kafka = load_settings(PROJECT / "conf" / "kafka.toml").kafka
             assert kafka is not None
             with pytest.raises(OSError, match=said) as caught:
-                earliest_offsets(kafka, "payments")
+                kept_offsets(kafka, "payments")
             assert LOGIN.password not in str(caught.value)
             assert TopicWriter(kafka, "payments").write([Message("k", "v")]).failed
 

@@ -10,7 +10,7 @@ import ingest.topic
 from conf.sections import KafkaSettings
 from ingest.envelope import envelope_line
 from ingest.kafka_landing import KafkaLanding, card_of
-from ingest.topic import Message, TopicWriter, earliest_offsets
+from ingest.topic import Message, TopicWriter, kept_offsets
 from tests.conftest import free_port, payment
 
 KAFKA = KafkaSettings(bootstrap_servers="127.0.0.1:9092", timeout_seconds=0.5)
@@ -178,4 +178,4 @@ def test_without_a_broker_nothing_counts_as_written():
     assert delivery.offsets == {}
     assert [message for message, _ in delivery.failed] == [Message("k", "v")]
     with pytest.raises(OSError, match="no topic payments on 127"):
-        earliest_offsets(nobody, "payments")
+        kept_offsets(nobody, "payments")

@@ -12,7 +12,7 @@ from pydantic import SecretStr, ValidationError
 
 from conf.sections import KafkaSettings
 from conf.settings import PAN_KEY, SECRETS, Settings, SettingsError, load_settings
-from ingest.topic import Message, TopicWriter, earliest_offsets
+from ingest.topic import Message, TopicWriter, kept_offsets
 from tests.conftest import PROJECT, free_port
 
 KAFKA = PROJECT / "conf" / "kafka.toml"
@@ -107,7 +107,7 @@ def test_brokers_that_are_away_are_told_without_the_password(caplog):
     caplog.set_level(logging.DEBUG)
     kafka = load_settings(KAFKA).kafka
     with pytest.raises(OSError, match="Connection refused") as caught:
-        earliest_offsets(kafka, "payments")
+        kept_offsets(kafka, "payments")
     assert TopicWriter(kafka, "payments").write([Message("k", "v")]).failed
     assert "127.0.0.1" in caplog.text
     assert SECRET not in caplog.text + str(caught.value)

@@ -1,8 +1,12 @@
+import json
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks.soak_report import PANELS, draw, trends
+from benchmarks.soak_samples import commit_seconds
 
 MINUTES = np.arange(0, 60, 0.5)
 
@@ -49,3 +53,19 @@ def test_the_plot_has_every_panel_also_where_a_column_is_missing(tmp_path):
     draw(samples, 15, tmp_path / "soak.png")
     assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")
     assert len(trends(samples, 15)) == len(columns) - 1
+
+
+def test_a_commit_lasts_from_its_last_data_file(tmp_path):
+    def add(milliseconds):
+        return {"add": {"path": "a.parquet", "modificationTime": milliseconds}}
+
+    txn = {"txn": {"appId": "a", "version": 1}}
+    for version, actions in enumerate(
+        [[add(1), txn], [add(1000), add(2500), txn], [add(9)], [txn]]
+    ):
+        path = tmp_path / f"{version:020d}.json"
+        path.write_text("".join(json.dumps(action) + "\n" for action in actions))
+        os.utime(path, (2.75, 2.75))
+    (tmp_path / "_commit_1.json.tmp").write_text("{")
+
+    assert commit_seconds(tmp_path, 0) == {1: 0.25, 2: None, 3: None}

@@ -35,7 +35,8 @@ def test_the_jars_for_kafka_are_the_default_ones_and_one_more():
 
 
 def offsets(earliest, written):
-    return json.loads(starting_offsets("payments", earliest, written))["payments"]
+    kept = {partition: range(first, 100) for partition, first in earliest.items()}
+    return json.loads(starting_offsets("payments", kept, written))["payments"]
 
 
 def test_a_topic_that_no_table_knows_is_read_from_its_start():
@@ -108,19 +109,19 @@ def test_brokers_that_do_not_answer_end_the_job_in_a_line(spark, capsys):
 
 
 def test_spark_without_its_kafka_source_says_how_to_submit(spark, capsys, monkeypatch):
-    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: {0: 0})
+    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: {0: range(0)})
     with pytest.raises(SystemExit):
         kafka_messages(spark, KafkaSettings(bootstrap_servers="127.0.0.1:1"), {}, "/nowhere")
     assert "--properties-file spark-kafka.conf" in capsys.readouterr().err
 
 
-GONE = {0: 120, 1: 5, 2: 0}
+GONE = {0: range(120, 150), 1: range(5, 9), 2: range(0)}
 
 
 def test_messages_that_the_topic_dropped_unread_end_the_job_with_advice(
     spark, capsys, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
     kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
     written = {"payments/0": 99, "payments/1": 4, "payments-api": 7, "payments/x": 3}
     with pytest.raises(SystemExit):
@@ -131,10 +132,24 @@ def test_messages_that_the_topic_dropped_unread_end_the_job_with_advice(
     assert said.count("\n") == 1
 
 
+def test_a_topic_that_was_made_anew_is_told_from_one_that_dropped_messages(
+    spark, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
+    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
+    written = {"payments/0": 149, "payments/1": 9, "payments/2": 0}
+    with pytest.raises(SystemExit):
+        kafka_messages(spark, kafka, written, str(tmp_path))
+    said = capsys.readouterr().err
+    assert "topic payments ends before what was scored of it (partition 1, 2)" in said
+    assert "kafka.payments_topic" in said
+    assert said.count("\n") == 1
+
+
 def test_a_new_checkpoint_passes_over_what_is_lost_where_it_is_asked_to(
     spark, capsys, caplog, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
     kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
     with pytest.raises(SystemExit):  # as this Spark has no Kafka source
         kafka_messages(spark, kafka, {"payments/0": 99}, str(tmp_path))
@@ -157,7 +172,7 @@ def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monk
         0: 110,
         1: 9,
     }
-    monkeypatch.setattr("jobs.sources.earliest_offsets", lambda kafka, topic: GONE)
+    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
     kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
     with pytest.raises(SystemExit):
         kafka_messages(spark, kafka, {}, str(tmp_path))

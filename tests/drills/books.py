@@ -7,13 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from pathlib import Path
 
 import pandas as pd
 from deltalake import DeltaTable
 
 from conf.settings import Settings
-from tests.drills.system import DrillFailed, System, run_calm
+from tests.drills.system import JOBS, DrillFailed, System, run_calm
 from tests.drills.topic import hits_told
 
 JUDGED = (
@@ -38,14 +37,13 @@ class Books:
     mails: int
     mailed_twice: int
     verdicts: int
-    traces: int
 
     def __str__(self) -> str:
         """In one line."""
         return (
             f"served {self.served:,} = scored {self.scored:,} + rejected {self.rejected:,}; "
             f"hits {self.hits} in {self.mails} mails, {self.mailed_twice} sent twice; "
-            f"verdicts {self.verdicts}; lines of stack traces {self.traces}"
+            f"verdicts {self.verdicts}"
         )
 
 
@@ -81,6 +79,8 @@ def settled_books(system: System) -> Books:
     if system.settings.kafka and (told := hits_told(system.settings.kafka)) != hits:
         raise DrillFailed(f"topic of hits: {len(told)} of {len(hits)}")
     mails, twice = _mailed(system, hits)
+    if traces := stack_traces(system):
+        raise DrillFailed(f"stack traces in the logs: {len(traces)} lines, first {traces[0]}")
     _labelled(system, transactions)
     return Books(
         served=len(wanted) + len(bad),
@@ -90,15 +90,18 @@ def settled_books(system: System) -> Books:
         mails=mails,
         mailed_twice=twice,
         verdicts=len(system.analyst.told),
-        traces=len(traces(system.folder / "logs")),
     )
 
 
-def traces(folder: Path) -> list[str]:
-    """The lines of logs that no operator needs, each with its file."""
+def stack_traces(system: System) -> list[str]:
+    """The lines of the jobs' logs that no operator needs, each with its file; a process that was
+    killed may have no other way to end.
+    """
+    logs = [log for name in JOBS for log in sorted((system.folder / "logs").glob(f"{name}-*.log"))]
     return [
         f"{log.name}: {line}"
-        for log in sorted(folder.glob("*.log"))
+        for log in logs
+        if log not in system.cut_short
         for line in log.read_text(errors="replace").splitlines()
         if NOT_FOR_OPERATORS.search(line)
     ]

@@ -3,11 +3,12 @@
 import os
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from jobs.demo import Part, last_line, part
 from jobs.process_tree import kill_tree
-from tests.drills.system import JOBS, DrillFailed, System
+from tests.drills.system import JOBS, DrillFailed, DrillSkipped, System, is_ready
 
 TOLD_TO_MOVE = "move the checkpoint away"
 BATCH_DONE = "jobs.score: batch "
@@ -17,7 +18,7 @@ def disk_filled(system: System) -> str:
     """Fill the disk that the warehouse is on, where that is one of its own; make room again."""
     ballast = Path(system.settings.warehouse.path).parent / "ballast"
     if not ballast.parent.is_mount():
-        return "SKIPPED: no right to mount a small disk"
+        raise DrillSkipped("no right to mount a small disk")
     system.pause(system.rng.uniform(1, 4))
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         while True:
@@ -51,17 +52,37 @@ def rights_revoked(system: System) -> str:
 
 
 def checkpoint_damaged(system: System, times: int) -> str:
-    """Cut the newest file of a part of the score job's checkpoint, as a lost disk cache would; do
-    what the job says.
+    """Damage the newest file of a part of the score job's checkpoint, so many times; do what the
+    job says.
     """
-    parts = ("offsets", "commits", "sources", "state")[:times]
-    moved = sum(_damage(system, part, number) for number, part in enumerate(parts))
+    todo = [(part, damage) for damage in DAMAGES for part in PARTS][:times]
+    moved = sum(_damage(system, *one, number) for number, one in enumerate(todo))
     system.wait_ready("score")
-    return f"newest file of {', '.join(parts)} cut; checkpoint moved away {moved} times"
+    told = "; ".join(
+        f"{', '.join(part for part, one in todo if one == damage)} {damage}"
+        for damage in DAMAGES
+        if damage in {one for _, one in todo}
+    )
+    return f"newest file of {told}; checkpoint moved away {moved} times"
 
 
-def _damage(system: System, part: str, number: int) -> bool:
-    """Cut a file in mid-stream; whether the job said that the checkpoint is to be moved away."""
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+PARTS = ("offsets", "commits", "sources", "state")
+DAMAGES = {"cut": _cut, "flipped in a byte": _flip}
+"""As a cache of a disk that was lost, and as a disk that fails, leave a file."""
+
+
+def _damage(system: System, part: str, damage: str, number: int) -> bool:
+    """Damage a file in mid-stream; whether the job said that the checkpoint is to be moved away."""
     system.wait_ready("score")
     system.pause(system.rng.uniform(2, 5))
     checkpoint = Path(system.settings.warehouse.checkpoint("score"))
@@ -72,12 +93,12 @@ def _damage(system: System, part: str, number: int) -> bool:
     system.wait_until(lambda: bool(files()), f"the checkpoint has {part}")
     system.kill("score")
     newest = max(files(), key=lambda path: path.stat().st_mtime_ns)
-    os.truncate(newest, newest.stat().st_size // 2)
+    DAMAGES[damage](newest)
     lives = system.lives["score"] + 1
     system.start("score")
     system.wait_until(
         lambda: any(sign in _logs(system, "score", lives) for sign in (TOLD_TO_MOVE, BATCH_DONE)),
-        f"score goes on with a damaged {part} ({newest.name}), or says what to do",
+        f"score goes on with {part} {damage} ({newest.name}), or says what to do",
     )
     is_told = TOLD_TO_MOVE in _logs(system, "score", lives)
     if is_told:
@@ -88,7 +109,13 @@ def _damage(system: System, part: str, number: int) -> bool:
 
 
 def started_twice(system: System, names: Sequence[str] = JOBS) -> str:
-    """Start a second copy of each job: it says so and ends."""
+    """Start a second copy of each job, then two at the same moment: one says so and ends."""
+    _start_second(system, names)
+    _start_pairs(system, names)
+    return f"a second copy of {', '.join(names)} refused; of two started at once, one"
+
+
+def _start_second(system: System, names: Sequence[str]) -> None:
     for name in names:
         system.wait_ready(name)
     second = {
@@ -105,7 +132,36 @@ def started_twice(system: System, names: Sequence[str] = JOBS) -> str:
             raise DrillFailed(f"a second {name} runs on") from error
         if not process.returncode or "another" not in told.lower():
             raise DrillFailed(f"a second {name} ends with {process.returncode}: {told[-300:]}")
-    return f"a second copy of {', '.join(names)} refused"
+
+
+def _start_pairs(system: System, names: Sequence[str]) -> None:
+    for name in names:
+        system.end(name)
+    logs = system.folder / "logs"
+    with ExitStack() as stack:
+        pairs = {
+            name: [
+                stack.enter_context(part(f"copy-{copy}-of-{name}", system.command(name), {}, logs))
+                for copy in (1, 2)
+            ]
+            for name in names
+        }
+        for name, pair in pairs.items():
+            _one_stays(system, name, pair)
+    system.start_all(names)
+
+
+def _one_stays(system: System, name: str, pair: Sequence[Part]) -> None:
+    def ended() -> list[Part]:
+        return [one for one in pair if one.process.poll() is not None]
+
+    system.wait_until(lambda: bool(ended()), f"one of two copies of {name} ends")
+    (loser,) = ended()
+    (other,) = (one for one in pair if one is not loser)
+    told = last_line(loser.log)
+    if not loser.process.returncode or "another" not in told.lower():
+        raise DrillFailed(f"a copy of {name} ends with {loser.process.returncode}: {told}")
+    system.wait_until(lambda: is_ready(other, name), f"one of two copies of {name} runs")
 
 
 def _logs(system: System, name: str, lives: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.drills.system import System
+from tests.drills.system import DrillFailed, System
 
 AT_START = 0.2
 """Share of the kills that hit while a part still starts."""
@@ -32,6 +32,8 @@ def workers_killed(system: System, times: int) -> str:
         system.wait_ready("score")
         system.pause(system.rng.uniform(1, 4))
         seen += system.kill_worker("score") > 0
+    if seen < times:
+        raise DrillFailed(f"score had Python workers in {seen} of {times} looks")
     system.wait_ready("score")
     return f"a Python worker of score killed {seen} times"
 

@@ -36,4 +36,4 @@ def paused(system: System, name: str, times: int) -> str:
         os.kill(server, signal.SIGUSR1)
     # What could not be landed waits in memory until the next call: ingest is not to end before.
     system.pause(8)
-    return f"{name} stopped {times} times, away for {down:.0f} s in all"
+    return f"the port of {name} closed {times} times, away for {down:.0f} s in all"

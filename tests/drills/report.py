@@ -10,7 +10,7 @@ from tests.drills.play import Result
 
 def print_result(console: Console, result: Result) -> None:
     """One drill, when it ended."""
-    sign = "[green]✓[/]" if result.is_passed else "[red]✗[/]"
+    sign = {"passed": "[green]✓[/]", "skipped": "[yellow]-[/]"}.get(result.verdict, "[red]✗[/]")
     told = f"{sign} {result.drill.name} ({result.seconds:.0f} s): {result.told}"
     console.print(told, highlight=False, soft_wrap=True)
     if result.books:
@@ -36,6 +36,5 @@ def print_summary(
                     books.mailed_twice,
                 )
             ]  # fmt: skip
-        verdict = "passed" if result.is_passed else "[red]failed[/]"
-        table.add_row(result.drill.name, result.drill.place, *counts, verdict)
+        table.add_row(result.drill.name, result.drill.place, *counts, result.verdict)
     console.print(table)

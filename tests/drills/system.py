@@ -37,6 +37,10 @@ END_SECONDS = 60
 JOBS = ("score", "alert", "label", "ingest")
 
 
+class DrillSkipped(Exception):
+    """What the drill needs is not there; the message says what."""
+
+
 class DrillFailed(Exception):
     """Something was lost, came twice, or did not come back; the message says what."""
 
@@ -63,12 +67,15 @@ class Place:
 
 
 class System:
-    """The parts that run, by name. ``lives`` counts how often each was started."""
+    """The parts that run, by name. ``lives`` counts how often each was started; ``cut_short`` has
+    the logs of those that were killed.
+    """
 
     def __init__(self, place: Place, folder: Path, rng: random.Random) -> None:
         self.place, self.folder, self.rng = place, folder, rng
         self.lives: Counter[str] = Counter()
         self.parts: dict[str, Part] = {}
+        self.cut_short: set[Path] = set()
         self._stack = ExitStack()
         self._environment = _environment(place, folder)
         os.environ.update(self._environment)
@@ -102,7 +109,7 @@ class System:
             DrillFailed: it does not run within three minutes.
         """
         end = time.monotonic() + START_SECONDS
-        while not _is_ready(self.parts[name], name):
+        while not is_ready(self.parts[name], name):
             if time.monotonic() > end:
                 raise DrillFailed(f"{name} does not start: {self.parts[name].log}")
             self.pause(0.1)
@@ -147,6 +154,7 @@ class System:
             DrillFailed: a process outlives the others by half a minute.
         """
         victim = self.parts.pop(name)
+        self.cut_short.add(victim.log)
         family = family_of(victim.process.pid)
         heads = {"JVM": victim.process.pid, "driver": victim.job_pid() or victim.process.pid}
         told = "all" if len(set(heads.values())) == 1 else self.rng.choice(["all", *heads])
@@ -263,7 +271,7 @@ def _has(process: psutil.Process, word: str) -> bool:
         return False
 
 
-def _is_ready(running: Part, name: str) -> bool:
+def is_ready(running: Part, name: str) -> bool:
     """Whether a part says that it does its work."""
     signs = {
         "payments-api": "simulated payments API", "relay": "catching mails", "label": " is running",

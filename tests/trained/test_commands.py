@@ -1,289 +1,32 @@
-"""From payments to a registered version, and what judges with it: through the commands themselves."""
+"""The commands of training: what they print, and what they refuse."""
 
 import io
 import json
 import sys
-from datetime import UTC, datetime
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from mlflow import MlflowClient
-from mlflow.models import Model
-from threadpoolctl import threadpool_limits
 
 import training.evaluate
 import training.predict
 import training.train
 from conf.sections import TrainSettings, WarehouseSettings
-from conf.settings import load_settings
 from ingest.payment_files import read_payments
-from ingest.synthetic import make_population
-from ingest.synthetic import payments as synthetic_payments
 from jobs.features import FEATURE_NAMES
 from jobs.metrics import evaluation, judged_payments
-from jobs.reference import Histogram, Reference
 from jobs.table_log import TableLog
 from jobs.tables import ensure_table
-from tests.conftest import PROJECT, payment, save_code_model
+from tests.conftest import payment, save_code_model
 from tests.test_metrics import EVALUATION
 from tests.written_rows import write_file
-from training.fit import TrainingError, fingerprint, train_model
-from training.pipeline import MODEL_COLUMNS
-from training.registry import is_only_version, register
-from training.thresholds import choose_threshold
+from training.pipeline import model_columns
 from training.versions import load_judge
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 CHAMPION = "models:/fraud@champion"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Threads that wait for one another spin: many times slower where a core is busy."""
-    with threadpool_limits(1):
-        yield
-
-
-# --- training -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    """Two CSV files: the payments of 60 cards in 50 days, and of the next 10."""
-    root = tmp_path_factory.mktemp("payments")
-    population = make_population(5, 60)
-    paths = []
-    for name, start, days in (("train.csv", datetime(2024, 1, 1, tzinfo=UTC), 50),
-                              ("later.csv", datetime(2024, 2, 20, tzinfo=UTC), 10)):  # fmt: skip
-        synthetic_payments(population, start, days, seed=5).to_csv(root / name)
-        paths.append(root / name)
-    return paths
-
-
-@pytest.fixture(scope="module")
-def payments(files):
-    return read_payments(files[0])
-
-
-@pytest.fixture(scope="module")
-def trained(payments):
-    return train_model(payments, TrainSettings())
-
-
-def test_the_same_payments_give_the_same_model_to_the_bit(payments, trained):
-    again = train_model(payments.sample(frac=1, random_state=2), TrainSettings())
-    assert again.threshold == trained.threshold
-    assert again.judged.scores.tobytes() == trained.judged.scores.tobytes()
-    assert again.metrics == trained.metrics
-    assert again.parameters == trained.parameters
-    columns = training.pipeline.model_columns(payments)
-    assert (again.model.predict_proba(columns) == trained.model.predict_proba(columns)).all()
-
-
-def test_the_model_finds_fraud(trained):
-    assert trained.metrics["average_precision"] > 0.5
-    assert 0 < trained.threshold < 1
-    assert trained.parameters["cards"] == 60
-
-
-def test_the_last_part_of_the_time_judges(payments, trained):
-    ordered = payments.sort_values(["event_time", "trans_num"])
-    last = ordered.tail(trained.parameters["test_rows"])
-    assert len(last) == pytest.approx(0.2 * len(payments), abs=1)
-    assert (trained.judged.labels == (last["is_fraud"] == 1)).all()
-    assert last["event_time"].min() >= ordered.head(len(ordered) - len(last))["event_time"].max()
-
-
-def test_the_judged_model_never_saw_the_last_part(payments, trained):
-    ordered = payments.sort_values(["event_time", "trans_num"], ignore_index=True)
-    split = len(ordered) - trained.parameters["test_rows"]
-    ordered.loc[split:, "is_fraud"] = 1 - ordered.loc[split:, "is_fraud"]
-    other = train_model(ordered, TrainSettings())
-    assert other.judged.scores.tobytes() == trained.judged.scores.tobytes()
-    assert (other.judged.labels != trained.judged.labels).all()
-
-
-def test_the_truth_is_no_input(payments, trained):
-    assert "is_fraud" not in MODEL_COLUMNS
-    lied = payments.assign(is_fraud=1 - payments["is_fraud"])
-    columns = [training.pipeline.model_columns(rows.head(500)) for rows in (payments, lied)]
-    pd.testing.assert_frame_equal(*columns)
-
-
-@pytest.mark.parametrize("rule", ["alerts_per_day", "precision"])
-def test_the_settings_choose_the_threshold(payments, trained, monkeypatch, rule):
-    monkeypatch.setenv("FRAUD_TRAIN__THRESHOLD_RULE", rule)
-    monkeypatch.setenv("FRAUD_TRAIN__ALERTS_PER_DAY", "0.4")
-    monkeypatch.setenv("FRAUD_TRAIN__MIN_PRECISION", "1.0")
-    settings = load_settings(PROJECT / "conf" / "local.toml").train
-    other = train_model(payments, settings)
-    assert other.threshold == choose_threshold(trained.judged, settings) != trained.threshold
-    assert other.metrics == evaluation(trained.judged, other.threshold, settings)
-    measured, bound = {
-        "alerts_per_day": (0.4 - other.metrics["alerts_per_day"], 0.1),
-        "precision": (other.metrics["precision"] - 1.0, 0.0),
-    }[rule]
-    assert 0 <= measured <= bound
-
-
-@pytest.mark.parametrize(
-    ("labels", "said"),
-    [
-        (lambda n: np.zeros(n), "first part .* 0 of them frauds"),
-        (lambda n: np.ones(n), "first part"),
-        (lambda n: np.arange(n) < 5, "last part .* 0 of them frauds"),
-        (lambda n: np.arange(n) == n - 1, "first part"),
-        (lambda n: np.arange(n) >= 0.8 * n, "first part"),
-    ],
-)
-def test_payments_that_teach_nothing_are_refused(payments, labels, said):
-    ordered = payments.sort_values(["event_time", "trans_num"], ignore_index=True).head(300)
-    with pytest.raises(TrainingError, match=said):
-        train_model(ordered.assign(is_fraud=labels(300).astype(int)), TrainSettings())
-
-
-def test_no_payments_teach_nothing(payments):
-    with pytest.raises(TrainingError, match="0 rows"):
-        train_model(payments.head(0), TrainSettings())
-
-
-def test_the_fingerprint_is_that_of_the_content(payments, files):
-    few = payments.head(50)
-    known = fingerprint(few)
-    assert len(known) == 64
-    assert fingerprint(read_payments(files[0]).head(50)) == known
-    others = [few.iloc[::-1], few.head(49), few.drop(columns="job"), few[[*few.columns[::-1]]]]
-    for name in few:
-        changed = few.copy()
-        changed[name] = changed[name].astype(object)
-        value = few[name].iloc[-1]
-        changed.loc[changed.index[-1], name] = (
-            value + pd.Timedelta(1, "us") if name == "event_time"
-            else value + 1 if isinstance(value, int | float | np.number) else f"{value}x"
-        )  # fmt: skip
-        others.append(changed.astype({name: few[name].dtype}))
-    for first, second in (("amt", "lat"), ("city", "job")):
-        others.append(few.rename(columns={first: second, second: first}))
-        others.append(few.assign(**{first: few[second], second: few[first]}))
-    prints = {fingerprint(other) for other in others}
-    assert known not in prints
-    assert len(prints) == len(others)
-
-
-# --- the registry ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def run_main():
-    """Run a module's ``main`` as its command does."""
-
-    def run(module, *arguments, config=PROJECT / "conf" / "local.toml"):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["command", "--config", str(config), *map(str, arguments)])
-            return module.main()
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory, files, payments, trained, run_main):
-    """The registry's settings, with version 1 (by the command) and version 2 (by hand)."""
-    root = tmp_path_factory.mktemp("registry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FRAUD_REGISTRY__TRACKING_URI", f"sqlite:///{root}/deep/mlflow.db")
-        patch.setenv("FRAUD_REGISTRY__ARTIFACTS", str(root / "artifacts"))
-        settings = load_settings(PROJECT / "conf" / "local.toml").registry
-        assert run_main(training.train, "--data", files[0]) == 0
-        assert register(trained, payments, fingerprint(payments), settings) == "2"
-        yield settings
-
-
-@pytest.fixture(scope="module")
-def client(registry):
-    return MlflowClient(registry.tracking_uri)
-
-
-@pytest.fixture(scope="module")
-def described(registry, client):
-    """The first version's run, and the description of its model."""
-    version = client.get_model_version("fraud", "1")
-    return client.get_run(version.run_id), Model.load("models:/fraud/1")
-
-
-def test_the_first_version_becomes_champion_and_the_second_challenger(registry, client):
-    assert client.get_registered_model("fraud").aliases == {"champion": 1, "challenger": 2}
-    assert len(client.search_model_versions("name='fraud'")) == 2
-
-
-def test_a_version_that_comes_when_the_champion_is_gone_is_challenger(settings):
-    client = MlflowClient(settings.registry.tracking_uri)
-    client.create_registered_model("fraud")
-    for number in (1, 2):
-        client.create_model_version("fraud", "file:///nowhere")
-        assert is_only_version(client, settings.registry) == (number == 1)
-
-
-def test_the_run_tells_how_the_version_came_to_be(described, payments, trained):
-    run, _ = described
-    expected = trained.parameters | {"data_fingerprint": fingerprint(payments)}
-    assert run.data.params == {name: str(value) for name, value in expected.items()}
-    assert run.data.metrics == trained.metrics
-    assert {"seed", "rows", "first_event", "last_event", "trees_max_iter"} <= set(run.data.params)
-    assert run.data.params["threshold_rule"] == "costs"
-    assert run.data.params["look_cost_usd"] == "10.0"
-    assert {"money_saved_usd", "expected_calibration_error"} <= set(run.data.metrics)
-
-
-def test_the_run_names_its_data(described, payments):
-    run, _ = described
-    (data,) = run.inputs.dataset_inputs
-    assert data.dataset.digest == fingerprint(payments)[:36]
-
-
-def test_the_reference_is_of_all_features_and_of_scores_that_were_not_learned(payments, trained):
-    numeric = trained.reference.numeric
-    assert set(numeric) == {*FEATURE_NAMES, "fraud_score"}
-    assert numeric["amount_usd"].mean == pytest.approx(payments["amt"].mean(), rel=1e-5)
-    assert numeric["fraud_score"] == Histogram.of(trained.judged.scores)
-    assert trained.reference.categories.keys() == set(payments["category"])
-
-
-def test_the_run_has_its_plots(described, client):
-    run, _ = described
-    plots = {item.path for item in client.list_artifacts(run.info.run_id, "plots")}
-    assert plots == {
-        f"plots/{name}.png"
-        for name in ("precision_recall", "confusion_matrix", "reliability", "money")
-    }
-
-
-def test_the_model_carries_what_travels_with_it(described, payments, trained):
-    _, model = described
-    assert model.metadata["threshold"] == trained.threshold
-    assert model.metadata["features"] == list(FEATURE_NAMES)
-    assert model.metadata["data_fingerprint"] == fingerprint(payments)
-    assert {"first_event", "last_event"} <= set(model.metadata)
-    assert "as_of" not in model.metadata  # files alone
-    assert Reference.from_metadata(model.metadata) == trained.reference
-    types = {column.name: column.type.name for column in model.signature.inputs.inputs}
-    assert types == dict.fromkeys(MODEL_COLUMNS, "double")
-
-
-def test_mlflow_itself_serves_probabilities(registry, described, payments, trained):
-    mlflow.set_tracking_uri(registry.tracking_uri)
-    model = mlflow.pyfunc.load_model("models:/fraud/1")
-    example = model.input_example
-    columns = training.pipeline.model_columns(payments).head(5)
-    pd.testing.assert_frame_equal(example, columns)
-    expected = trained.model.predict_proba(columns)
-    assert (np.asarray(model.predict(example)) == expected).all()
-
-
-# --- the commands ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -325,7 +68,7 @@ def test_evaluate_prints_one_line(prints, files, trained):
     later = read_payments(files[1])
     assert told["rows"] == len(later)
     assert told["frauds"] == later["is_fraud"].sum()
-    scores = trained.model.predict_proba(training.pipeline.model_columns(later))[:, 1]
+    scores = trained.model.predict_proba(model_columns(later))[:, 1]
     judged = judged_payments(later, scores)
     assert told == evaluation(judged, trained.threshold, TrainSettings())
 
