@@ -5,15 +5,15 @@ The payments API answers in pandas' "split" form, ``{"columns": [...], "index": 
 """
 
 import json
-import re
 from collections import Counter
 from typing import Any
+
+from ingest.card_numbers import hidden
 
 MAX_COMMAS = 2_000_000
 """Nearly 100,000 payments in one answer; each value takes a hundred times its bytes in memory."""
 
 _MAX_STRINGS = 4  # JSON in a string in a string ...: the API is known to use one
-_CARD_LIKE = re.compile(r"[0-9][0-9\s-]{6,}[0-9]")  # where columns are rows: never in a log
 
 
 class UndecodableBody(ValueError):
@@ -63,7 +63,7 @@ def _columns(answer: Any) -> list[str]:
     if len(set(columns)) < len(columns):
         counts = Counter(columns)
         twice = next(name for name in columns if counts[name] > 1)
-        shown = _CARD_LIKE.sub("…", twice[:50])
+        shown = hidden(twice[:50])  # where columns are rows: never a card number in a log
         raise UndecodableBody(f"expected distinct `columns`, found {shown!r} more than once")
     return columns
 

@@ -39,6 +39,11 @@ _STORED_TYPE = {"number": pa.float64(), "integer": pa.int64(), "date": pa.date32
 
 EXTRA = "extra"
 
+_ENCRYPTED = (
+    "encrypted by ingest: no row, none with a card number in cc_num, or one with a card number in "
+    "trans_num"
+)
+
 PAYMENT_COLUMNS = pa.schema(
     [
         *((field.name, _STORED_TYPE.get(field.type, pa.string())) for field in PAYMENT_FIELDS),
@@ -244,7 +249,7 @@ def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
     if envelope["encoding"] == "none":
         raise InvalidPayment("no envelope: the line was not landed by ingest")
     if envelope["encoding"] == ENCRYPTED:
-        raise InvalidPayment("encrypted by ingest: no row, or none with a card number in cc_num")
+        raise InvalidPayment(_ENCRYPTED)
     if envelope["encoding"] != "text":
         raise InvalidPayment("not UTF-8 text; the payload is its base64")
     try:
