@@ -61,13 +61,17 @@ class FileLanding:
         with (self._folder / last[0]).open("rb") as file:
             return int(last[1]) + sum(1 for _ in file)
 
+    def path(self, first_position: int) -> Path:
+        """The file of the rows from ``first_position`` on."""
+        return self._folder / f"payments-{first_position:020d}.jsonl"
+
     def land(self, lines: Sequence[str], first_position: int) -> str:
         """Land ``lines`` as ``payments-<first position, 20 digits>.jsonl``; returns that name.
 
         Raises:
             OSError: nothing was landed: the disk is full, say, or the file is there already.
         """
-        target = self._folder / f"payments-{first_position:020d}.jsonl"
+        target = self.path(first_position)
         if target.exists():
             raise FileExistsError(None, "the file is there already", str(target))
         temporary = self._folder / f".{target.name}.tmp"

@@ -116,7 +116,8 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
     host, path, ledger = _api(settings.api).host, settings.landing.path, settings.landing.ledger
     if settings.kafka is not None:
         writer = TopicWriter(settings.kafka, settings.kafka.payments_topic)
-        with exclusive(ledger, None), closing(KafkaLanding(writer)) as topic:
+        landing = KafkaLanding(writer, settings.landing.too_long)
+        with exclusive(ledger, None), closing(landing) as topic:
             log.info("polling %s into topic %s", host, writer.topic)
             yield topic, 0
         return

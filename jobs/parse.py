@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.envelope import ENCRYPTED
+from ingest.envelope import ENCRYPTED, cut_reason
 from ingest.schema import (
     CARD_PATTERN,
     DATE_PATTERN,
@@ -250,6 +250,8 @@ def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
         raise InvalidPayment("no envelope: the line was not landed by ingest")
     if envelope["encoding"] == ENCRYPTED:
         raise InvalidPayment(_ENCRYPTED)
+    if (why := cut_reason(envelope["encoding"])) is not None:
+        raise InvalidPayment(why)
     if envelope["encoding"] != "text":
         raise InvalidPayment("not UTF-8 text; the payload is its base64")
     try:

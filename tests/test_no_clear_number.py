@@ -186,7 +186,7 @@ def test_no_byte_that_is_written_holds_a_card_number(
     bodies = list(bodies_with(cards))
     poll(keyed, FileLanding(Path(keyed.landing.path)), bodies)
     topic = Topic()
-    poll(keyed, KafkaLanding(topic), bodies)
+    poll(keyed, KafkaLanding(topic, keyed.landing.too_long), bodies)
     relay = catcher(tmp_path / "mails", keyed.smtp.host, keyed.smtp.port)
     relay.start()
     try:
