@@ -14,10 +14,10 @@ import pytest
 import requests
 from deltalake import DeltaTable
 
+from conf.lease import LAPSE_SECONDS, Lease
 from conf.lock import Locked
 from conf.settings import Settings
 from ingest.s3_landing import S3Landing
-from jobs.lease import LAPSE_SECONDS, Lease
 from jobs.sole import sole
 from tests.conftest import free_port, payment
 from tests.models import register_champion
