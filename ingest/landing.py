@@ -19,7 +19,8 @@ class Landing(Protocol):
         """Land ``lines`` (envelopes, at least one) whole or not at all; returns where they are.
 
         Raises:
-            OSError: nothing was landed.
+            FileExistsError: other rows have their place.
+            OSError: nothing was landed, as far as can be told.
         """
         ...
 
