@@ -24,7 +24,7 @@ def masked_verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: two names in it differ in card numbers alone.
     """
     kept = {name: verdict[name] for name in ("trans_num",) if name in verdict}
-    cleaned: dict[str, Any] = _NUMBERS.without(verdict | dict.fromkeys(kept))
+    cleaned: dict[str, Any] = _NUMBERS.without({**verdict, **dict.fromkeys(kept)})
     return cleaned | kept
 
 
