@@ -59,8 +59,10 @@ class LiveJob(ScoreJob):
 class Sender:
     """Sends payments from position ``first`` on."""
 
-    def __init__(self, kafka: KafkaSettings, workload: Workload, first: int, rate: int) -> None:
-        self._landing = KafkaLanding(TopicWriter(kafka, kafka.payments_topic))
+    def __init__(
+        self, kafka: KafkaSettings, too_long: Path, workload: Workload, first: int, rate: int
+    ) -> None:
+        self._landing = KafkaLanding(TopicWriter(kafka, kafka.payments_topic), too_long)
         self._workload, self._first, self._rate = workload, first, rate
 
     def send_all(self, count: int) -> None:
@@ -110,13 +112,12 @@ def measured_delay(plan: Plan, place: Place, rate: int) -> dict[str, Any]:
 def _streamed(plan: Plan, place: Place, rate: int, kafka: KafkaSettings) -> tuple[Moments, Path]:
     model = trained_version(place.registry, plan.training_rows)
     workload = Workload(plan.delay_cards, plan.history_per_card)
-    Sender(kafka, workload, 0, rate).send_all(WARM_PAYMENTS)
+    make_sender = partial(Sender, kafka, plan.folder / "too-long", workload)
+    make_sender(0, rate).send_all(WARM_PAYMENTS)
     logs = plan.folder / "logs"
     make_job = partial(LiveJob, place, "score", model, 1_000_000, None, kafka)
     job = Process(logs / f"delay-{rate}.log", make_job)
-    sender = Process(
-        logs / f"delay-{rate}-sender.log", partial(Sender, kafka, workload, WARM_PAYMENTS, rate)
-    )
+    sender = Process(logs / f"delay-{rate}-sender.log", partial(make_sender, WARM_PAYMENTS, rate))
     try:
         job.call("start")
         log.info("delay at %d payments a second: sending", rate)

@@ -70,6 +70,11 @@ class LandingSettings(_Section):
     source: str = Field("payments-api", min_length=1, description="`source` in every envelope")
     ledger: Path = Field(description="SQLite file: calls made, positions given")
 
+    @property
+    def too_long(self) -> Path:
+        """The folder beside the ledger that keeps rows too long for the topic."""
+        return self.ledger.with_name(f"{self.ledger.stem}-too-long")
+
 
 class KafkaSettings(_Section):
     """Kafka in the place of the landing folder, and a topic of hits. ``FRAUD_KAFKA__PASSWORD``

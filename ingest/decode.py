@@ -5,15 +5,16 @@ The payments API answers in pandas' "split" form, ``{"columns": [...], "index": 
 """
 
 import json
-import re
 from collections import Counter
 from typing import Any
+
+from ingest.card_numbers import hidden
 
 MAX_COMMAS = 2_000_000
 """Nearly 100,000 payments in one answer; each value takes a hundred times its bytes in memory."""
 
+_LONGEST_WHOLE = 4_300  # characters of what Python makes a whole number of
 _MAX_STRINGS = 4  # JSON in a string in a string ...: the API is known to use one
-_CARD_LIKE = re.compile(r"[0-9][0-9\s-]{6,}[0-9]")  # where columns are rows: never in a log
 
 
 class UndecodableBody(ValueError):
@@ -24,14 +25,13 @@ def decode_body(body: bytes) -> list[str]:
     """The rows of an answer, each as the JSON text of one payload, in the answer's order.
 
     A row is ``{column: value}`` with the values as received (``NaN`` and ``Infinity`` too, which
-    are no JSON: judging values is the score job's part). A row that is no list, or has another
-    number of values than there are columns, is its own JSON text.
+    are no JSON: judging values is the score job's part). A whole number without end becomes text,
+    and each byte that is no text half of a surrogate pair: both are no payment's values. A row that
+    is no list, or has another number of values than there are columns, is its own JSON text.
 
     Raises:
         UndecodableBody: the body as a whole cannot be read.
     """
-    if body.count(b",") > MAX_COMMAS:
-        raise UndecodableBody(f"expected at most {MAX_COMMAS:,} values, found more")
     try:
         answer = _parsed(body)
         columns, rows = _columns(answer), _rows(answer)
@@ -41,17 +41,36 @@ def decode_body(body: bytes) -> list[str]:
 
 
 def _parsed(body: bytes) -> Any:
-    answer: Any = body
-    for _ in range(_MAX_STRINGS):
-        try:
-            answer = json.loads(answer)
-        except ValueError as error:
-            # Not the error's own text where it is no JSONDecodeError: that may hold the body.
-            found = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
-            raise UndecodableBody(f"expected JSON, found {len(body)} bytes: {found}") from error
-        if not isinstance(answer, str):
-            return answer
+    _check_commas(body.count(b","))
+    try:
+        text = _text(body)
+        for _ in range(_MAX_STRINGS):
+            _check_commas(text.count(","))
+            answer = json.loads(text, strict=False, parse_int=_whole)
+            if not isinstance(answer, str):
+                return answer
+            text = answer
+    except UndecodableBody:
+        raise
+    except ValueError as error:
+        # Not the error's own text where it is no JSONDecodeError: that may hold the body.
+        found = str(error) if isinstance(error, json.JSONDecodeError) else type(error).__name__
+        raise UndecodableBody(f"expected JSON, found {len(body)} bytes: {found}") from error
     raise UndecodableBody(f"expected JSON, found a string in a string, {_MAX_STRINGS} deep")
+
+
+def _text(body: bytes) -> str:
+    encoding = json.detect_encoding(body)
+    return body.decode(encoding, "surrogateescape" if "utf-8" in encoding else "surrogatepass")
+
+
+def _check_commas(commas: int) -> None:
+    if commas > MAX_COMMAS:
+        raise UndecodableBody(f"expected at most {MAX_COMMAS:,} values, found more")
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _LONGEST_WHOLE else digits
 
 
 def _columns(answer: Any) -> list[str]:
@@ -63,7 +82,7 @@ def _columns(answer: Any) -> list[str]:
     if len(set(columns)) < len(columns):
         counts = Counter(columns)
         twice = next(name for name in columns if counts[name] > 1)
-        shown = _CARD_LIKE.sub("…", twice[:50])
+        shown = hidden(twice[:50])  # where columns are rows: never a card number in a log
         raise UndecodableBody(f"expected distinct `columns`, found {shown!r} more than once")
     return columns
 

@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Sequence
-from contextlib import suppress
 
 from ingest.landing import Landing
 
@@ -51,9 +50,11 @@ class KeptLanding:
 
     def _land_kept(self) -> None:
         while self._kept:
-            # A position is given once: where it is taken, the rows landed without a word of it.
-            with suppress(FileExistsError):
-                self._landing.land(*self._kept[0])
+            lines, first_position = self._kept[0]
+            try:
+                self._landing.land(lines, first_position)
+            except FileExistsError as error:
+                log.error("rows that were received are lost: %d: %s", len(lines), error)
             self._kept.popleft()
 
     def _keep(self, lines: Sequence[str], first_position: int) -> str:

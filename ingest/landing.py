@@ -19,7 +19,8 @@ class Landing(Protocol):
         """Land ``lines`` (envelopes, at least one) whole or not at all; returns where they are.
 
         Raises:
-            OSError: nothing was landed.
+            FileExistsError: other rows have their place.
+            OSError: nothing was landed, as far as can be told.
         """
         ...
 
@@ -61,13 +62,17 @@ class FileLanding:
         with (self._folder / last[0]).open("rb") as file:
             return int(last[1]) + sum(1 for _ in file)
 
+    def path(self, first_position: int) -> Path:
+        """The file of the rows from ``first_position`` on."""
+        return self._folder / f"payments-{first_position:020d}.jsonl"
+
     def land(self, lines: Sequence[str], first_position: int) -> str:
         """Land ``lines`` as ``payments-<first position, 20 digits>.jsonl``; returns that name.
 
         Raises:
             OSError: nothing was landed: the disk is full, say, or the file is there already.
         """
-        target = self._folder / f"payments-{first_position:020d}.jsonl"
+        target = self.path(first_position)
         if target.exists():
             raise FileExistsError(None, "the file is there already", str(target))
         temporary = self._folder / f".{target.name}.tmp"

@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 from base64 import urlsafe_b64encode
+from contextlib import suppress
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -17,12 +18,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from conf.keys import key_bytes
 from conf.settings import Settings
+from ingest.card_numbers import CardNumbers, card_digits, is_card_number
 from ingest.envelope import Encrypted
-from ingest.schema import CARD_NUMBER_PATTERN, CARD_TOKEN_PATTERN, TOKEN_PREFIX
+from ingest.schema import CARD_TOKEN_PATTERN, PAYMENT_FIELDS, TOKEN_PREFIX
 
 _TOKEN_LETTERS = 32  # 4 bits each: two cards of a billion share a token with a chance of 1e-21
 _AS_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
-_LARGEST_EXACT = 2**53  # a larger float may have been another number
+_TIMES = tuple(f.name for f in PAYMENT_FIELDS if f.type == "integer" and f.maximum > 1e12)
 
 
 class NoCardNumber(ValueError):
@@ -55,39 +57,48 @@ class PanCipher:
         """The token of a `cc_num`, also of one that is a token already; None where it is neither a
         token nor a card number (``card_digits``).
         """
-        if isinstance(value, str) and re.fullmatch(CARD_TOKEN_PATTERN, value):
-            return value
+        if _is_token(value):
+            return str(value)
         digits = card_digits(value)
         return None if digits is None else self.token(digits)
 
     def tokenised(self, row: Any) -> dict[str, Any]:
-        """A payment without its card number: `cc_num` is the token, which also stands wherever else
-        the same digits did, in names, texts and numbers, with blanks or dashes between them or
-        not. `trans_num` is never changed: verdicts name the payment by it.
+        """A payment without card numbers: `cc_num` is the token, which also stands wherever else
+        its digits did; what may be the number of another card is masked, but for its last four
+        digits (``ingest.card_numbers``). Nothing else changes; times that are numbers and
+        `trans_num`, by which verdicts name the payment, are no other card's number.
 
         Raises:
-            NoCardNumber: ``row`` is no object, there is no number or token in its `cc_num`, or two
-                names in it differ in the number alone.
+            NoCardNumber: ``row`` is no object, there is no number or token in its `cc_num`, or one
+                in its `trans_num`.
+            ValueError: two names in it differ in card numbers alone.
         """
         card = row.get("cc_num") if isinstance(row, dict) else None
         token = self.token_of(card)
         if token is None:
             raise NoCardNumber("no card number in cc_num")
-        if token == card:
-            return dict(row)
-        number = re.compile(r"[\s-]*".join(card_digits(card) or ""))
-        cleaned: dict[str, Any] = _without(row, number, token)
-        kept = {"trans_num": row["trans_num"]} if "trans_num" in row else {}
-        return cleaned | {"cc_num": token} | kept
+        numbers = CardNumbers(card_digits(card) or "", token)
+        apart = {"cc_num": token}
+        if "trans_num" in row:
+            name = apart["trans_num"] = row["trans_num"]
+            if numbers.without(name, guess=False) != name or is_card_number(str(name)):
+                raise NoCardNumber("a card number in trans_num")
+        for name in _TIMES:
+            if isinstance(row.get(name), int | float):
+                apart[name] = numbers.without(row[name], guess=False)
+        cleaned: dict[str, Any] = numbers.without(row | dict.fromkeys(apart))
+        return cleaned | apart
 
     def protected(self, payload: str) -> str | Encrypted:
         """A decoded row (JSON text) as it may be landed: ``tokenised``, or whole as ciphertext
-        where no number can be read in its `cc_num`: it may stand anywhere then.
+        where that is not possible, or a token came in the place of the number: it may stand
+        anywhere then.
         """
-        try:
-            return json.dumps(self.tokenised(json.loads(payload)))
-        except (NoCardNumber, RecursionError):
-            return self.encrypted(payload)
+        with suppress(ValueError, RecursionError):
+            row = json.loads(payload)
+            if not (isinstance(row, dict) and _is_token(row.get("cc_num"))):
+                return json.dumps(self.tokenised(row))
+        return self.encrypted(payload)
 
     def encrypted(self, payload: str | bytes) -> Encrypted:
         """``payload`` as ciphertext (Fernet: AES-128-CBC with HMAC-SHA-256)."""
@@ -113,46 +124,8 @@ def pan_cipher(settings: Settings) -> PanCipher | None:
     return PanCipher(key_bytes(settings.pan_key.get_secret_value()))
 
 
-def card_digits(value: Any) -> str | None:
-    """The digits of a card number: a whole number, a float that is one (``4.1e15``), or a text of
-    either, also with blanks or dashes between digits. None where it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    text = re.sub(r"[\s-]", "", value) if isinstance(value, str) else _plain(value)
-    if not re.fullmatch(CARD_NUMBER_PATTERN, text):
-        try:
-            text = _plain(float(text))
-        except ValueError:
-            return None
-    return text if re.fullmatch(CARD_NUMBER_PATTERN, text) else None
-
-
-def _plain(number: float) -> str:
-    """A number's digits, without an exponent where a float holds a whole number exactly."""
-    if isinstance(number, float) and abs(number) <= _LARGEST_EXACT and number.is_integer():
-        return str(int(number))
-    return str(number)
-
-
-def _without(value: Any, number: re.Pattern[str], token: str) -> Any:
-    match value:
-        case dict():
-            cleaned = {
-                number.sub(token, name): _without(inner, number, token)
-                for name, inner in value.items()
-            }
-            if len(cleaned) < len(value):
-                raise NoCardNumber("two names that differ in the card number alone")
-            return cleaned
-        case list():
-            return [_without(inner, number, token) for inner in value]
-        case str():
-            return number.sub(token, value)
-        case int() | float():
-            text = _plain(value)
-            return number.sub(token, text) if number.search(text) else value
-    return value
+def _is_token(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(CARD_TOKEN_PATTERN, value) is not None
 
 
 def _derived(key: bytes, info: bytes) -> bytes:

@@ -10,6 +10,7 @@ import argparse
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +20,9 @@ from types import FrameType
 
 from rich.console import Console
 
+from conf.lease import Lease
+from conf.leased import leased
+from conf.lock import Locked
 from conf.sections import ApiSettings
 from conf.settings import Settings, settings_from_arguments, stop
 from ingest.call_ledger import (
@@ -37,7 +41,7 @@ from ingest.pan_cipher import pan_cipher
 from ingest.payments_api import PaymentsApi
 from ingest.poller import Accept, Lander, Poller
 from ingest.print_answer import print_answer
-from ingest.s3_landing import S3Landing
+from ingest.s3_landing import LEASE, S3Landing
 from ingest.topic import TopicWriter
 
 log = logging.getLogger("ingest.poll")
@@ -54,6 +58,8 @@ class Stopper:
 
     def __init__(self) -> None:
         self._signal: signal.Signals | None = None
+        self.replaced = threading.Event()
+        """Set where another process has taken this one's place."""
 
     def install(self) -> None:
         """Listen from now on. A second signal ends the process at once."""
@@ -69,12 +75,18 @@ class Stopper:
 
         Raises:
             StopRequested: a signal came, before or meanwhile.
+            AlreadyRunning: another process has taken this one's place.
         """
         end = time.monotonic() + seconds
-        while self._signal is None and (left := end - time.monotonic()) > 0:
+        while not self._is_to_end() and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, _LONGEST_NAP_SECONDS))
         if self._signal is not None:
             raise StopRequested(f"ended by {self._signal.name}")
+        if self.replaced.is_set():
+            raise AlreadyRunning("another ingest has taken the place of this one")
+
+    def _is_to_end(self) -> bool:
+        return self._signal is not None or self.replaced.is_set()
 
 
 def main() -> None:
@@ -100,7 +112,10 @@ def main() -> None:
 
 def poll(settings: Settings, stopper: Stopper, max_polls: int | None) -> None:
     """Poll and land for ever, or ``max_polls`` times. Ends with status 1 if all were missed."""
-    with _landing(settings) as (landing, first_position), closing(_ledger(settings)) as ledger:
+    with (
+        _landing(settings, stopper.replaced) as (landing, first_position),
+        closing(_ledger(settings)) as ledger,
+    ):
         cipher = pan_cipher(settings)
         log.info("card numbers are landed %s", "as tokens" if cipher else "as received")
         source = settings.landing.source
@@ -111,12 +126,13 @@ def poll(settings: Settings, stopper: Stopper, max_polls: int | None) -> None:
 
 
 @contextmanager
-def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
+def _landing(settings: Settings, replaced: threading.Event) -> Iterator[tuple[Landing, int]]:
     """Where payments land, for this process alone, and the first position that is free there."""
     host, path, ledger = _api(settings.api).host, settings.landing.path, settings.landing.ledger
     if settings.kafka is not None:
         writer = TopicWriter(settings.kafka, settings.kafka.payments_topic)
-        with exclusive(ledger, None), closing(KafkaLanding(writer)) as topic:
+        landing = KafkaLanding(writer, settings.landing.too_long)
+        with exclusive(ledger, None), closing(landing) as topic:
             log.info("polling %s into topic %s", host, writer.topic)
             yield topic, 0
         return
@@ -124,7 +140,7 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
     if "://" in path and not path.startswith("s3a://"):
         stop(f"landing.path: expected a local folder or s3a://…, found {path}")
     if path.startswith("s3a://"):
-        with exclusive(ledger, None):
+        with exclusive(ledger, None), _sole(path, replaced):
             objects = S3Landing(path)
             log.info("polling %s into %s", host, path)
             with closing(KeptLanding(objects)) as kept:
@@ -135,6 +151,16 @@ def _landing(settings: Settings) -> Iterator[tuple[Landing, int]]:
         log.info("polling %s into %s", host, path)
         with closing(KeptLanding(files)) as kept:
             yield kept, files.next_position()
+
+
+@contextmanager
+def _sole(path: str, replaced: threading.Event) -> Iterator[None]:
+    """Keep every other ingest away from ``path``, on S3, whichever machine it runs on."""
+    try:
+        with leased(Lease(f"{path.rstrip('/')}/{LEASE}"), replaced):
+            yield
+    except Locked as error:
+        raise AlreadyRunning(f"another ingest lands in {path}: {error}") from error
 
 
 def print_once(settings: Settings, stopper: Stopper) -> None:

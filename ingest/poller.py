@@ -171,7 +171,7 @@ class Lander:
         protected = [self.cipher.protected(payload) for payload in payloads]
         encrypted = sum(isinstance(payload, Encrypted) for payload in protected)
         if encrypted:
-            log.warning("rows landed encrypted, for want of a card number: %d", encrypted)
+            log.warning("rows landed encrypted, for their cc_num or trans_num: %d", encrypted)
         return protected
 
     def _land(self, payloads: Sequence[Payload]) -> str:

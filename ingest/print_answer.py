@@ -34,7 +34,7 @@ def print_answer(body: bytes, console: Console, cipher: PanCipher | None = None)
         _print_rows(rows, console)
     console.print(f"transactions: {len(rows)}")
     if len(payloads) < len(texts):
-        console.print(f"rows without a card number, not shown: {len(texts) - len(payloads)}")
+        console.print(f"rows that land encrypted, not shown: {len(texts) - len(payloads)}")
     others = [payload for payload in payloads if not isinstance(payload, dict)]
     if others:
         example = _plain(json.dumps(others[0]), 200)

@@ -8,12 +8,17 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+LEASE = "_ingest.lock"
+"""Beside the landed objects: whoever holds it lands. No reader takes what begins with ``_``."""
+
 _NAME = re.compile(r"payments-(\d{20})\.jsonl")
 
 
 class S3Landing:
     """JSON-lines objects under a prefix, one an answer, as ``ingest.landing.FileLanding`` has them
     in a folder. An object appears whole, and none is written twice, whoever else lands there.
+
+    Only one process may land under a prefix (``LEASE``).
 
     S3 tells times to the second, and names in order: Spark takes objects of one second by name,
     which is the order of their positions.
@@ -62,17 +67,32 @@ class S3Landing:
         """Land ``lines`` as ``payments-<first position, 20 digits>.jsonl``; returns that name.
 
         Raises:
-            FileExistsError: the object is there already.
+            FileExistsError: the object is there already, with other rows.
             OSError: nothing was landed, as far as S3 told: the bucket is away, say.
         """
         name = f"payments-{first_position:020d}.jsonl"
+        body = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            if not self._put(name, body) and self._get(name) != body:
+                raise FileExistsError(f"s3://{self._bucket}/{self._prefix}{name} has other rows")
+        except (BotoCoreError, ClientError) as error:
+            raise OSError(f"s3://{self._bucket}/{self._prefix}{name}: {error}") from error
+        return name
+
+    def _put(self, name: str, body: bytes) -> bool:
+        """False where the object is there; it may be this one, where the answer to it was lost."""
         try:
             self._s3.put_object(
-                Bucket=self._bucket, Key=self._prefix + name, IfNoneMatch="*",
-                Body="".join(f"{line}\n" for line in lines).encode(),
-            )  # fmt: skip
-        except (BotoCoreError, ClientError) as error:
-            told = getattr(error, "response", {}).get("Error", {}).get("Code")
-            kind = FileExistsError if told == "PreconditionFailed" else OSError
-            raise kind(f"s3://{self._bucket}/{self._prefix}{name}: {error}") from error
-        return name
+                Bucket=self._bucket, Key=self._prefix + name, Body=body, IfNoneMatch="*"
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "PreconditionFailed":
+                raise
+            return False
+        return True
+
+    def _get(self, name: str) -> bytes:
+        body: bytes = self._s3.get_object(Bucket=self._bucket, Key=self._prefix + name)[
+            "Body"
+        ].read()
+        return body

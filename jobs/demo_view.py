@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from conf.settings import Settings
-from jobs.mail import mask
+from ingest.card_numbers import mask
 
 SHOWN_HITS = 8
 _COLUMNS = (

@@ -28,7 +28,8 @@ ENVELOPES = pa.schema(
         "payload": pa.string(),
     }
 )
-"""Where a payload came from, in which order, when; `encoding` is text, base64 or none."""
+"""Where a payload came from, in which order, when; `encoding` is that of ingest
+(``ingest.envelope``), or none."""
 
 _EARLIEST_RECEIPT = pa.scalar(0, MOMENT)
 _NOT_JSON = re.compile(rb"[:,\[\s-]Inf|-NaN")  # numbers to Arrow, not to JSON in Python

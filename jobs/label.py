@@ -4,7 +4,8 @@ until it is ended, ``--once`` for what is there, or for one verdict ``--trans-nu
 --source S [--analyst A] [--note TEXT]``.
 
 Files are dropped into the folder `label.inbox`; each goes to `taken/` once its verdicts stand in
-`labels`, or whole to `refused/`, with the reason beside it.
+`labels`, or whole to `refused/`, with the reason beside it. With ``FRAUD_PAN_KEY`` card numbers in
+them are masked first.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from jobs.label_merge import LabelMerge
 from jobs.run import Clock, log_to_stderr, stop_on_signals, utc_now
 from jobs.sole import sole
 from jobs.verdict_inbox import VerdictInbox, drop_verdict
+from jobs.verdict_masks import masked_verdict
 from jobs.verdicts import verdict_of
 
 log = logging.getLogger("jobs.label")
@@ -33,7 +35,9 @@ class LabelJob:
 
     def __init__(self, settings: Settings, clock: Clock = utc_now) -> None:
         self._ledger = LabelLedger(settings.warehouse)
-        self._inbox = VerdictInbox(settings.label.inbox, self._ledger, clock)
+        self._inbox = VerdictInbox(
+            settings.label.inbox, self._ledger, clock, masks=settings.pan_key is not None
+        )
         self._merge = LabelMerge(settings.warehouse)
         self._told = 0
 
@@ -73,7 +77,7 @@ def main() -> int:
             verdict_of(told, utc_now())
         except ValueError as error:
             stop(str(error), status=2)
-        drop_verdict(inbox, told)
+        drop_verdict(inbox, told if settings.pan_key is None else masked_verdict(told))
     try:
         ended = stop_on_signals()
         with locked(inbox), sole(settings.warehouse, "label", ended):

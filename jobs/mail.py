@@ -13,6 +13,7 @@ from itertools import groupby
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from conf.sections import SmtpSettings
+from ingest.card_numbers import mask
 from jobs.cells import cell_text
 from jobs.outbox import Hit, Mail
 
@@ -30,11 +31,6 @@ DELIVERY_ERRORS = (smtplib.SMTPException, OSError)
 class _Card:
     masked: str
     hits: tuple[Hit, ...]
-
-
-def mask(cc_num: str) -> str:
-    """A card number without all but its last four digits."""
-    return f"**** {cc_num[-4:]}"
 
 
 def _line(value: str | None) -> str:

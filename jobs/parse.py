@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.envelope import ENCRYPTED
+from ingest.envelope import ENCRYPTED, cut_reason
 from ingest.schema import (
     CARD_PATTERN,
     DATE_PATTERN,
@@ -38,6 +38,11 @@ from jobs.json_rows import cast_texts, read_objects
 _STORED_TYPE = {"number": pa.float64(), "integer": pa.int64(), "date": pa.date32()}
 
 EXTRA = "extra"
+
+_ENCRYPTED = (
+    "encrypted by ingest: no row, none with a card number in cc_num, or one with a card number in "
+    "trans_num"
+)
 
 PAYMENT_COLUMNS = pa.schema(
     [
@@ -244,7 +249,9 @@ def _object_of(envelope: dict[str, Any]) -> dict[str, Any]:
     if envelope["encoding"] == "none":
         raise InvalidPayment("no envelope: the line was not landed by ingest")
     if envelope["encoding"] == ENCRYPTED:
-        raise InvalidPayment("encrypted by ingest: no row, or none with a card number in cc_num")
+        raise InvalidPayment(_ENCRYPTED)
+    if (why := cut_reason(envelope["encoding"])) is not None:
+        raise InvalidPayment(why)
     if envelope["encoding"] != "text":
         raise InvalidPayment("not UTF-8 text; the payload is its base64")
     try:

@@ -21,12 +21,12 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from conf.sections import LabelSettings, WarehouseSettings
 from conf.settings import settings_from_arguments, stop
+from ingest.card_numbers import mask
 from jobs.cells import cell_text
 from jobs.column_arrays import Marks
 from jobs.data_files import fitted
 from jobs.envelopes import MOMENT
 from jobs.feature_arrays import text_hash
-from jobs.mail import mask
 from jobs.run import log_to_stderr
 from jobs.schemas import REVIEW_SOURCE
 from jobs.tables import arrow_schema, ensure_table

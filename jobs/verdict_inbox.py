@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from jobs.label_ledger import LabelLedger, new_verdicts
 from jobs.tables import arrow_schema
+from jobs.verdict_masks import masked_file, masked_text, masked_verdict
 from jobs.verdicts import SUFFIXES, VerdictFileError, read_verdicts
 
 log = logging.getLogger("jobs.label")
@@ -29,10 +30,19 @@ class VerdictInbox:
 
     A file that cannot be used is refused, one that cannot be read or moved is tried again at the
     next look; neither keeps others from being taken. Hidden files (``.name``) are drafts.
+
+    With ``masks`` no card number of theirs is kept: neither in the ledger, nor in the file that was
+    taken or refused, nor in what is told of it.
     """
 
-    def __init__(self, folder: Path, ledger: LabelLedger, clock: Callable[[], datetime]) -> None:
-        self._folder, self._ledger, self._clock = folder, ledger, clock
+    def __init__(
+        self,
+        folder: Path,
+        ledger: LabelLedger,
+        clock: Callable[[], datetime],
+        masks: bool = False,
+    ) -> None:
+        self._folder, self._ledger, self._clock, self._masks = folder, ledger, clock, masks
         self._told: dict[Path, set[str]] = {}
 
     def take_all(self) -> None:
@@ -59,10 +69,11 @@ class VerdictInbox:
         try:
             done = self._take(path)
         except VerdictFileError as error:
-            self._tell(path, f"is refused: {error}")
+            why = masked_text(str(error)) if self._masks else str(error)
+            self._tell(path, f"is refused: {why}")
             moved = self._move(path, REFUSED)
             reason = _free_path(moved.parent, moved.stem, ".reason.txt")
-            reason.write_text(f"{error}\n", encoding="utf-8", errors="backslashreplace")
+            reason.write_text(f"{why}\n", encoding="utf-8", errors="backslashreplace")
         else:
             self._tell(path, done, logging.INFO)
             self._move(path, TAKEN)
@@ -77,6 +88,8 @@ class VerdictInbox:
             return "was taken before"
         now = self._clock()
         read = read_verdicts(path, now)
+        if self._masks:
+            read = [masked_verdict(verdict) for verdict in read]
         arrival, recorded_at = self._ledger.next_take(now)
         standing = self._ledger.standing()
         # One of a clock that was ahead is not known to training, and is recorded if it comes again.
@@ -95,9 +108,26 @@ class VerdictInbox:
     def _move(self, path: Path, where: str) -> Path:
         folder = self._folder / where
         folder.mkdir(exist_ok=True)
-        moved = path.rename(_free_path(folder, path.stem, path.suffix))
+        target = _free_path(folder, path.stem, path.suffix)
+        masked = self._masked(path)
+        if masked is None:
+            path.rename(target)
+        else:
+            # Wherever this is cut off, the file lies in the inbox still, or stands here whole.
+            draft = folder / f".{uuid.uuid4().hex}"
+            draft.write_bytes(masked)
+            draft.rename(target)
+            path.unlink()
         self._told.pop(path, None)
-        return moved
+        return target
+
+    def _masked(self, path: Path) -> bytes | None:
+        """The file without card numbers; None where it may stay as it is."""
+        if not self._masks:
+            return None
+        raw = path.read_bytes()
+        masked = masked_file(raw, path.suffix.lower())
+        return None if masked == raw else masked
 
     def _tell(self, path: Path, what: str, level: int = logging.WARNING) -> None:
         """One line, unless the same was told before of a file that has been there since."""

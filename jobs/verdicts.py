@@ -98,7 +98,7 @@ def _csv_rows(text: str) -> Iterator[tuple[int, Any]]:
     try:
         missing = [name for name in REQUIRED if name not in (lines.fieldnames or ())]
         if missing:
-            there = ", ".join(lines.fieldnames or ()) or "nothing"
+            there = repr(", ".join(lines.fieldnames)[:500]) if lines.fieldnames else "nothing"
             raise VerdictFileError(f"missing columns {', '.join(missing)}; there is {there}")
         for row in lines:
             if None in row or None in row.values():

@@ -5,7 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import ingest.decode
 from ingest.decode import UndecodableBody, decode_body
+from ingest.envelope import envelope_line
+from tests.conftest import payment
+from tests.test_parse import RECEIVED_AT, check
 
 COLUMNS = ["trans_num", "amt"]
 
@@ -81,7 +85,6 @@ def test_a_row_of_another_shape_is_its_own_text_and_the_others_are_whole(row):
         (b'{"columns": ["a", 1], "data": []}', "`columns`"),
         (b'{"columns": ["a", "b", "a"], "data": []}', "'a' more than once"),
         (b'{"columns": ["a"], "data": {"0": [1]}}', "an object"),
-        (b'{"columns": ["a"], "data": [[' + b"9" * 5000 + b"]]}", "ValueError"),
         (b'{"columns": ["a"], "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested"),
         (body_of(COLUMNS, [], strings=9), "string in a string"),
     ],
@@ -89,6 +92,35 @@ def test_a_row_of_another_shape_is_its_own_text_and_the_others_are_whole(row):
 def test_a_body_that_cannot_be_read_says_why(body, message):
     with pytest.raises(UndecodableBody, match=message):
         decode_body(body)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(b"9" * 4301, "9" * 4301), (b'"a\x01\n"', "a\x01\n"), (b'"caf\xe9"', "caf\udce9")],
+)
+def test_an_odd_value_spoils_no_other_row(value, told):
+    body = b'{"columns": ["trans_num", "amt"], "data": [["t0", 1], ["t1", %s], ["t2", 2]]}'
+    sound, odd, last = (json.loads(payload) for payload in decode_body(body % value))
+    assert (sound, last) == ({"trans_num": "t0", "amt": 1}, {"trans_num": "t2", "amt": 2})
+    assert odd == {"trans_num": "t1", "amt": told}
+
+
+def test_a_row_with_a_byte_that_is_no_text_is_rejected_and_the_others_are_payments():
+    columns, rows = list(payment()), [payment(1), payment(2, merchant="caf@"), payment(3)]
+    body = body_of(columns, [list(row.values()) for row in rows]).replace(b"@", b"\xe9")
+    lines = [envelope_line("api", n, RECEIVED_AT, text) for n, text in enumerate(decode_body(body))]
+    reasons = [row["reason"] for row in check(lines, max_days_ahead=0)]
+    assert reasons == [None, "merchant: expected text, found 'caf\\udce9'", None]
+
+
+@pytest.mark.parametrize("strings", [0, 1, 2])
+def test_more_values_than_there_may_be_are_told_however_they_are_wrapped(monkeypatch, strings):
+    monkeypatch.setattr(ingest.decode, "MAX_COMMAS", 10)
+    text = json.dumps({"columns": ["a"], "data": [[n] for n in range(12)]})
+    for _ in range(strings):
+        text = json.dumps(text).replace(",", "\\u002c")
+    with pytest.raises(UndecodableBody, match="at most 10 values"):
+        decode_body(text.encode())
 
 
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))

@@ -137,7 +137,10 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     refuse_strangers(system, monkeypatch)
     system.register('(model_input["amount_usd"] > 500).to_numpy().astype(float)')
     monkeypatch.setenv("FRAUD_API__URL", "")  # put back at the end
-    system.poll(payment(1, amt=900), payment(2, amt=10), payment(7, cc_num="5000123412341234"))
+    long = payment(6, merchant="m" * 1_100_000)
+    system.poll(
+        payment(1, amt=900), payment(2, amt=10), payment(7, cc_num="5000123412341234"), long
+    )
     system.produce(
         bare(3, amt=950), ("k", b"no json"), bare(1, amt=5), (None, b"\xff\xfe"), (None, None)
     )
@@ -160,7 +163,7 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     system.produce(bare(4, amt=990), bare(2))
     system.run(*SUBMIT, *talkative(system.folder), "jobs/score.py", *CONFIG, "--once")
     assert system.numbers() == [1, 2, 3, 4, 7]
-    assert len(system.table("rejected")) == 3
+    assert len(system.table("rejected")) == 4
     assert [(number, hit["model_version"]) for number, hit in system.hits()] == [(1, "1"), (3, "1")]
 
     # The topic drops a message unread: the job says which.
@@ -176,7 +179,7 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("FRAUD_KAFKA__SKIP_LOST", "true")
     system.run(*SCORE)
     assert system.numbers() == [1, 2, 3, 4, 5, 7, 9]
-    assert len(system.table("rejected")) == 4
+    assert len(system.table("rejected")) == 5
     assert [number for number, _ in system.hits()] == [1, 3, 5, 9]
     check_password(system)
 
@@ -241,4 +244,11 @@ def check_rows(system: KafkaSystem) -> None:
     assert reasons.pop("no json") == "not a JSON object"
     assert reasons.pop("//4=").startswith("not UTF-8")
     assert reasons.pop("") == "not a JSON object"
+    (cut,) = (payload for payload in reasons if payload.startswith('{"cc_num": 4000123412341234'))
+    told = re.fullmatch(
+        r"too long for the topic: 1,10\d,\d{3} bytes; ingest keeps the whole in (.*)",
+        reasons.pop(cut),
+    )
+    assert told
+    assert Path(told[1]).read_text().count("m" * 1_100_000) == 1
     assert not reasons

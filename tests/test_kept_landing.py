@@ -14,8 +14,8 @@ class Place:
     def land(self, lines, first_position):
         if self.is_away:
             raise OSError("away")
-        if first_position in self.landed:
-            raise FileExistsError("is there")
+        if self.landed.get(first_position, lines) != lines:
+            raise FileExistsError("others are there")
         self.landed[first_position] = list(lines)
         if self.is_deaf:
             raise OSError("no answer")
@@ -54,6 +54,19 @@ def test_positions_that_are_taken_are_an_error_and_keep_nothing():
         kept.land(["a"], 0)
     kept.land(["b"], 1)
     assert place.landed == {0: ["other"], 1: ["b"]}
+
+
+def test_kept_rows_whose_positions_were_taken_are_told_and_hold_nothing_up(caplog):
+    place = Place()
+    kept = KeptLanding(place)
+    place.is_away = True
+    with pytest.raises(OSError, match="away"):
+        kept.land(["a", "b"], 0)
+    place.is_away = False
+    place.land(["other"], 0)
+    kept.land(["c"], 2)
+    assert place.landed == {0: ["other"], 2: ["c"]}
+    assert "rows that were received are lost: 2: others are there" in caplog.text
 
 
 def test_no_more_rows_wait_than_there_is_room_for():

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jobs.mail import CSV_COLUMNS, SHOWN_HITS, compose, mask
+from ingest.card_numbers import mask
+from jobs.mail import CSV_COLUMNS, SHOWN_HITS, compose
 from jobs.outbox import new_mail
 from tests.hits import NOON, hit
 

@@ -31,6 +31,7 @@ from ingest.synthetic import payments as synthetic_payments
 from ingest.topic import Delivery
 from jobs.alert import run_alert
 from jobs.hits_topic import hit_json
+from jobs.label import LabelJob
 from jobs.lineup import FixedModels, Lineup
 from jobs.mail_catcher import catcher
 from jobs.review import draw_reviews
@@ -49,6 +50,8 @@ SECRETS = {
 COLUMNS = list(EXAMPLE_PAYMENT)
 AFTER = 1_708_500_000_000  # the day after the files of payments end
 EIGHT = "87654321"
+OTHER = "5500005555555559"  # of nobody's payment
+WIDE = {ord("0") + digit: 0xFF10 + digit for digit in range(10)}
 
 
 class Served:
@@ -91,6 +94,11 @@ def bodies_with(cards):
         row(3, cc_num=spaced, street=second, job=spaced.replace(" ", "-")),
         row(4, cc_num=float(third)), row(5, cc_num=first, amt=-1, city=first), row(6, cc_num=EIGHT),
         row(7, cc_num=first, amt=int(first)), row(8, cc_num=first, dob=first),
+        row(9, cc_num=f"00{first}", first="_".join(first), last=f"{first[0]}.{first[1:]}e{len(first) - 1}",
+            street=first.translate(WIDE), city="\u2013".join(first), job="\u200b".join(first),
+            merchant=f"for {OTHER}"),
+        row(10, cc_num="tok_" + "a" * 32 + "_1234", street=first),
+        row(11, cc_num=first, trans_num=f"f{first}"), row(12, cc_num=first, trans_num=OTHER),
     )  # fmt: skip
     yield answer(
         row(11, cc_num=None, last=first), row(12, cc_num="4000-12", job=second), [first, second], first,
@@ -128,8 +136,11 @@ def texts_of(path):
 
 
 def found_in(folder, numbers):
-    """The files under a folder that hold one of the numbers, however it is spelled."""
-    spelled = re.compile("|".join("[ -]?".join(number) for number in numbers).encode())
+    """The files under a folder that hold one of the numbers, whatever stands between its digits."""
+    between = r"(?:\\u[0-9a-f]{4}|[^0-9A-Za-z]){0,4}"
+    spelled = re.compile(
+        "|".join(between.join(map(re.escape, number)) for number in numbers).encode()
+    )
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
     return {
         str(path.relative_to(folder)) for path in files if any(map(spelled.search, texts_of(path)))
@@ -166,7 +177,7 @@ def test_no_byte_that_is_written_holds_a_card_number(
     cards = sorted(
         {str(number) for number in read_payments(history)["cc_num"] if len(str(number)) <= 16}
     )
-    hidden = [*cards, EIGHT, KEY, *SECRETS.values()]
+    hidden = [*cards, EIGHT, OTHER, KEY, *SECRETS.values()]
     monkeypatch.setattr(
         sys, "argv", ["train", "--config", str(PROJECT / "conf/local.toml"), "--data", str(history)]
     )
@@ -175,7 +186,7 @@ def test_no_byte_that_is_written_holds_a_card_number(
     bodies = list(bodies_with(cards))
     poll(keyed, FileLanding(Path(keyed.landing.path)), bodies)
     topic = Topic()
-    poll(keyed, KafkaLanding(topic), bodies)
+    poll(keyed, KafkaLanding(topic, keyed.landing.too_long), bodies)
     relay = catcher(tmp_path / "mails", keyed.smtp.host, keyed.smtp.port)
     relay.start()
     try:
@@ -192,30 +203,43 @@ def test_no_byte_that_is_written_holds_a_card_number(
     )
     assert run_score(spark, keyed, models, True, threading.Event()) == 0
     assert draw_reviews(keyed.warehouse, keyed.label, datetime.now(UTC)) is not None
+    keyed.label.inbox.mkdir(parents=True, exist_ok=True)
+    for name, said in (("a.csv", "yes"), ("b.csv", OTHER)):
+        (keyed.label.inbox / name).write_text(
+            f"trans_num,fraud,source,note\n{payment(1)['trans_num']},{said},phone,his other is {OTHER}\n"
+        )
+    LabelJob(keyed).look()
 
     scored = {
         int(r["trans_num"], 16): r
         for r in read_table(spark, keyed.warehouse, "transactions").collect()
     }
     rejected = read_table(spark, keyed.warehouse, "rejected").collect()
-    assert sorted(scored) == [1, 2, 3, 4, 6, 21, 31, 51]
+    assert sorted(scored) == [1, 2, 3, 4, 6, 9, 21, 31, 51]
     cipher = PanCipher(bytes.fromhex(KEY))
     first, second, third = map(cipher.token, cards[:3])
     assert [scored[n]["cc_num"] for n in (1, 2, 3, 4, 21, 31)] == [
         first, first, second, third, second, second,
     ]  # fmt: skip
     assert scored[2]["merchant"] == f"card {first}"
+    assert scored[9]["cc_num"] == cipher.token(f"00{cards[0]}")
+    assert {scored[9][name] for name in ("first", "last", "street", "city", "job")} == {
+        scored[9]["cc_num"]
+    }
+    assert scored[9]["merchant"] == "for **** 5559"
+    assert scored[1]["label"]
     assert json.loads(scored[31]["extra"]) == {"note": f"pan {second}"}
     reasons = Counter(r["reason"].split(":")[0] for r in rejected)
-    assert reasons["encrypted by ingest"] == 9  # 6 rows, 3 answers
-    assert len(rejected) == 13
+    assert reasons["encrypted by ingest"] == 12  # 9 rows, 3 answers
+    assert len(rejected) == 16
     # The file and the stream have the same tokens: the first payment of a card has a past.
     assert scored[4]["features"]["payment_count_by_card_30d"] > 0
     assert past_of_card(keyed.warehouse, first, "none") is not None
 
     assert found_in(tmp_path, hidden) == set()
     written = [tmp_path / name for name in ("landing", "ingest.db", "warehouse", "checkpoints", "mails",
-                                            "mlflow.db", "mlartifacts", "reviews", "alert.db")]  # fmt: skip
+                                            "mlflow.db", "mlartifacts", "reviews", "alert.db", "verdicts/taken",
+                                            "verdicts/refused")]  # fmt: skip
     assert all(path.is_file() or any(path.rglob("*")) for path in written)
     logged = caplog.text + "".join(capfd.readouterr())
     told = [*(m.value for m in topic.messages), *(m.key or "" for m in topic.messages)]

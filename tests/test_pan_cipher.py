@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 import jobs.parse
 import training.train
 from conf.settings import SettingsError, load_settings
+from ingest.card_numbers import card_digits, mask
 from ingest.envelope import Encrypted, envelope_line
 from ingest.kafka_landing import card_of
-from ingest.pan_cipher import NoCardNumber, PanCipher, WrongKey, card_digits, pan_cipher
+from ingest.pan_cipher import NoCardNumber, PanCipher, WrongKey, pan_cipher
 from ingest.payment_files import PaymentFileError, read_payments
 from ingest.print_answer import print_answer
 from ingest.schema import check_payment
-from jobs.mail import mask
 from tests.conftest import PROJECT, payment
 from tests.test_parse import RECEIVED_AT, check, landed
 from training.dataset import build_dataset
@@ -108,15 +108,67 @@ def test_the_same_digits_elsewhere_are_replaced():
     assert {name: cleaned[name] for name in others} == {name: row[name] for name in others}
 
 
-def test_the_identifier_of_a_payment_never_changes():
-    name = f"f{NUMBER}e"
+@pytest.mark.parametrize("name", ["4111111111111111" + "f" * 16, "1712345678000", 7, "a-1", None])
+def test_the_identifier_of_a_payment_never_changes(name):
     assert CIPHER.tokenised(payment(trans_num=name))["trans_num"] == name
     assert "trans_num" not in CIPHER.tokenised(payment(trans_num=...))
 
 
+OTHER = "5500005555555559"
+
+
+@pytest.mark.parametrize(
+    "name", [f"f{NUMBER}e", int(NUMBER), float(NUMBER), OTHER, int(OTHER), "5500-0055_5555 5559"]
+)
+def test_a_row_with_a_card_number_for_an_identifier_is_encrypted(name):
+    with pytest.raises(NoCardNumber, match="trans_num"):
+        CIPHER.tokenised(payment(trans_num=name))
+    assert isinstance(CIPHER.protected(json.dumps(payment(trans_num=name))), Encrypted)
+
+
+def test_numbers_of_other_cards_are_masked_and_times_are_not():
+    spaced = " ".join(re.findall("....", OTHER))
+    row = payment(
+        merchant=f"for {spaced}", city_pop=int(OTHER), more=[{OTHER: int(OTHER)}],
+        current_time=2_222_222_222_224, unix_time=1_222_222_222_227, zip="1712345678000",
+    )  # fmt: skip
+    cleaned = CIPHER.tokenised(row)
+    assert (cleaned["merchant"], cleaned["city_pop"]) == ("for **** 5559", "**** 5559")
+    assert cleaned["more"] == [{"**** 5559": "**** 5559"}]
+    for name in ("current_time", "unix_time", "zip"):
+        assert cleaned[name] == row[name]
+    assert CIPHER.tokenised(payment(current_time=spaced))["current_time"] == "**** 5559"
+
+
+def test_a_short_number_is_no_part_of_a_time():
+    cleaned = CIPHER.tokenised(
+        payment(cc_num=12345678, current_time=1712345678000, unix_time=12345678)
+    )
+    assert cleaned["current_time"] == 1712345678000
+    assert cleaned["unix_time"] == CIPHER.token("12345678")
+
+
+@pytest.mark.parametrize("token", [TOKEN, "tok_" + "a" * 32 + "_1234"])
+def test_a_row_that_came_with_a_token_is_encrypted(token):
+    """Anybody can write one, and its number may stand anywhere else."""
+    row = payment(cc_num=token, street=NUMBER)
+    assert isinstance(CIPHER.protected(json.dumps(row)), Encrypted)
+    assert CIPHER.tokenised(payment(cc_num=token, street=OTHER))["street"] == "**** 5559"
+
+
 plain = st.text("ab4 01-") | st.integers(0, 10**7) | st.none() | st.floats(0, 1, width=16)
-spelled = st.sampled_from(["{}", "4000 1234 1234 1234", "x{}y", "{0} {0}", "4000-12341234-1234"])
-hidden = spelled.map(lambda text: text.format(NUMBER)) | st.sampled_from(
+spelled = st.sampled_from(
+    [
+        "{}",
+        "4000 1234 1234 1234",
+        "x{}y",
+        "{0} {0}",
+        "4000-12341234-1234",
+        "4000.1234/1234_1234",
+        "{}{}",
+    ]
+)
+hidden = spelled.map(lambda text: text.format(NUMBER, NUMBER)) | st.sampled_from(
     [int(NUMBER), float(NUMBER)]
 )
 values = st.recursive(
@@ -130,7 +182,7 @@ values = st.recursive(
 def test_no_digits_are_left_in_what_is_landed(number, more):
     protected = CIPHER.protected(json.dumps(more | {"cc_num": number}))
     landed_text = protected.text if isinstance(protected, Encrypted) else protected
-    assert NUMBER not in re.sub(r"[\s-]", "", landed_text)
+    assert NUMBER not in re.sub(r"[\W_]", "", landed_text)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +194,7 @@ def test_no_digits_are_left_in_what_is_landed(number, more):
         json.dumps({"cc_num": NUMBER, "4000 123412341234": 1, "4000-123412341234": 2}),
         json.dumps({"cc_num": NUMBER, "deep": json.loads("[" * 900 + "]" * 900)}),
         json.dumps({"first": "\ud800"}),
+        json.dumps({"cc_num": NUMBER, "4111111111111111": 1, "4111-1111-1111-1111": 2}),
     ],
 )
 def test_a_row_in_which_the_number_may_stand_anywhere_is_encrypted(payload):
@@ -156,7 +209,10 @@ def test_what_is_encrypted_is_rejected_with_a_reason():
     line = envelope_line("api", 0, RECEIVED_AT, CIPHER.encrypted(b"\xff body"))
     assert json.loads(line)["encoding"] == "encrypted"
     (row,) = check([line])
-    assert row["reason"] == "encrypted by ingest: no row, or none with a card number in cc_num"
+    assert (
+        row["reason"]
+        == "encrypted by ingest: no row, none with a card number in cc_num, or one with a card number in trans_num"
+    )
     assert CIPHER.decrypted(row["payload"]) == b"\xff body"
 
 
@@ -260,7 +316,7 @@ def test_a_printed_answer_shows_no_number(capsys):
     print_answer(body, Console(width=4000), CIPHER)
     shown = capsys.readouterr().out
     assert NUMBER not in shown
-    assert "rows without a card number, not shown: 2" in shown
+    assert "rows that land encrypted, not shown: 2" in shown
     assert TOKEN[:10] in shown
     print_answer(body, Console(width=4000))
     assert NUMBER in capsys.readouterr().out

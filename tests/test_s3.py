@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import boto3
@@ -14,11 +15,15 @@ import pytest
 import requests
 from deltalake import DeltaTable
 
+from conf.lease import LAPSE_SECONDS, Lease
 from conf.lock import Locked
 from conf.settings import Settings
+from ingest import poll as ingest_poll
+from ingest.call_ledger import AlreadyRunning
 from ingest.s3_landing import S3Landing
-from jobs.lease import LAPSE_SECONDS, Lease
+from jobs.landing_upkeep import old_files
 from jobs.sole import sole
+from jobs.storage import files_in
 from tests.conftest import free_port, payment
 from tests.models import register_champion
 from tests.s3_server import BUCKET, SECRET
@@ -127,8 +132,9 @@ def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(on_s3: Settin
     landing.land(["a", "b"], 0)
     landing.land(["c"], 2)
     assert landing.next_position() == 3
-    with pytest.raises(OSError, match=r"payments-0{19}2\.jsonl"):
+    with pytest.raises(FileExistsError, match=r"payments-0{19}2\.jsonl has other rows"):
         landing.land(["d"], 2)
+    assert landing.land(["c"], 2) == f"payments-{2:020d}.jsonl"  # boto3 may send it twice
     body = boto3.client("s3").get_object(Bucket=BUCKET, Key=f"other/payments-{2:020d}.jsonl")[
         "Body"
     ]
@@ -156,6 +162,51 @@ def test_a_lease_is_held_by_one_and_lapses(on_s3: Settings) -> None:
     second.renew()
     second.release()
     first.take()
+
+
+def ingest(monkeypatch: pytest.MonkeyPatch) -> int | str | None:
+    """One call of ingest in this process; its status."""
+    monkeypatch.setattr(sys, "argv", ["poll", *CONFIG, "--max-polls", "1"])
+    try:
+        ingest_poll.main()
+    except SystemExit as end:
+        return end.code
+    return 0
+
+
+def test_a_second_ingest_under_the_same_prefix_ends_with_one_line(
+    on_s3: Settings, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    body = json.dumps({"columns": list(payment()), "data": [list(payment().values())]}).encode()
+    other = Lease(f"s3a://{BUCKET}/landing/_ingest.lock")
+    with server(ok(body)) as url:
+        monkeypatch.setenv("FRAUD_API__URL", url)
+        other.take()
+        assert ingest(monkeypatch) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: another ingest lands in s3a://{BUCKET}/landing: ")
+        assert "is held by" in said
+        assert said.count("\n") == 1
+        assert S3Landing(f"s3a://{BUCKET}/landing").next_position() == 0
+        other.release()
+        assert ingest(monkeypatch) == 0
+    assert S3Landing(f"s3a://{BUCKET}/landing").next_position() == 1
+    other = Lease(f"s3a://{BUCKET}/landing/_ingest.lock")
+    other.take()  # it is free again
+    assert set(files_in(f"s3a://{BUCKET}/landing")) == {f"payments-{0:020d}.jsonl", "_ingest.lock"}
+    assert old_files(f"s3a://{BUCKET}/landing", datetime.max.replace(tzinfo=UTC)) == {}
+
+
+def test_ingest_ends_once_another_has_taken_its_place(
+    on_s3: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conf.leased.RENEW_SECONDS", 0.01)
+    stopper = ingest_poll.Stopper()
+    with ingest_poll._sole(f"s3a://{BUCKET}/landing/", stopper.replaced):
+        told = json.dumps({"holder": "another", "until": 1e12}).encode()
+        boto3.client("s3").put_object(Bucket=BUCKET, Key="landing/_ingest.lock", Body=told)
+        with pytest.raises(AlreadyRunning, match="has taken the place of this one"):
+            stopper.sleep(60)
 
 
 def test_a_second_job_on_the_same_warehouse_ends_with_one_line(on_s3, tmp_path, capsys) -> None:

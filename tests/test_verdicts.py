@@ -65,7 +65,8 @@ def test_other_columns_are_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.csv", "trans_num,fraud\na,yes\n", "missing columns source; there is trans_num, fraud"),
+        ("a.csv", "trans_num,fraud\na,yes\n", "missing columns source; there is 'trans_num, fraud'"),
+        ("a.csv", '"\x1b[2J\n\u202e",fraud\n', r"missing columns trans_num, source; there is '\\x1b\[2J\\n\\u202e, fraud'"),
         ("a.csv", "", "missing columns trans_num, fraud, source; there is nothing"),
         ("a.csv", CSV + "a,maybe,s,,,\nb,yes,,,,\n", "line 2: fraud: expected yes or no, found 'maybe'; line 3: source is missing"),
         ("a.csv", CSV + ",yes,s,,,\n", "line 2: trans_num is missing"),
