@@ -14,10 +14,8 @@ import pytest
 import requests
 from deltalake import DeltaTable
 
-from conf.lock import Locked
 from conf.settings import Settings
 from ingest.s3_landing import S3Landing
-from jobs.lease import LAPSE_SECONDS, Lease
 from jobs.sole import sole
 from tests.conftest import free_port, payment
 from tests.models import register_champion
@@ -135,27 +133,6 @@ def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(on_s3: Settin
     assert body.read() == b"c\n"
     with pytest.raises(OSError, match="nowhere"):
         S3Landing("s3a://nowhere/x").next_position()
-
-
-def test_a_lease_is_held_by_one_and_lapses(on_s3: Settings) -> None:
-    now = [1000.0]
-    first, second = (Lease(f"s3a://{BUCKET}/l", lambda: now[0]) for _ in range(2))
-    first.take()
-    with pytest.raises(Locked, match="for 60 s if it died"):
-        second.take()
-    now[0] += LAPSE_SECONDS - 1
-    first.renew()
-    now[0] += LAPSE_SECONDS - 1
-    with pytest.raises(Locked):
-        second.take()
-    now[0] += 1
-    second.take()
-    with pytest.raises(Locked, match="taken by another"):
-        first.renew()
-    first.release()  # of what is another's by now: nothing
-    second.renew()
-    second.release()
-    first.take()
 
 
 def test_a_second_job_on_the_same_warehouse_ends_with_one_line(on_s3, tmp_path, capsys) -> None:
