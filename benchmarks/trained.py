@@ -37,7 +37,7 @@ def trained_version(registry: Path, rows: int) -> ModelVersion:
         )
         (registry / "champion").write_text(version)
     reference = MlflowRegistry(settings.registry).aliased()
-    cache = ModelCache(settings.registry.cache)
+    cache = ModelCache(settings.registry.cache, settings.registry)
     return replace(cache.fetch(MlflowRegistry(settings.registry), reference), threshold=THRESHOLD)
 
 

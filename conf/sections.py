@@ -144,7 +144,7 @@ class RegistrySettings(_Section):
     cache: Path = Field(description="folder in which the score job keeps the last good version")
     poll_seconds: Seconds = Field(1.0, description="how often the alias is looked up")
     allow_pickle: bool = Field(
-        False, description="load versions stored as pickle, which can run anything when loaded"
+        False, description="load what may be stored as pickle, which can run anything when loaded"
     )
     trusted_types: tuple[str, ...] = Field(
         TRUSTED_TYPES, description="types beside scikit-learn's own that skops may load"

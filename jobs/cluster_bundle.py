@@ -11,8 +11,9 @@ import argparse
 import shutil
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from conf.settings import stop
@@ -29,6 +30,9 @@ OF_ONE_MACHINE = (
     "spark.pyspark.python",
 )
 """Properties of spark-defaults.conf that a cluster, or who submits to it, decides."""
+
+LISTS = ("spark.jars.packages", "spark.jars.excludes")
+"""Properties whose values, separated by commas, add up."""
 
 
 class NoCheckout(Exception):
@@ -61,8 +65,7 @@ def make_bundle(folder: Path, more: Sequence[str] = ()) -> Bundle:
     """Write the bundle into ``folder``.
 
     Args:
-        more: names of properties files beside spark-defaults.conf, such as spark-s3.conf; where two
-            files set a property, the later one counts.
+        more: names of properties files beside spark-defaults.conf, such as spark-s3.conf.
 
     Raises:
         NoCheckout: this code runs from such a bundle itself.
@@ -77,7 +80,7 @@ def make_bundle(folder: Path, more: Sequence[str] = ()) -> Bundle:
     for name in OF_ONE_MACHINE:
         properties.pop(name, None)
     for name in (CLUSTER, *more):
-        properties |= read_properties(PROJECT / name)
+        properties = united(properties, read_properties(PROJECT / name))
     properties["spark.submit.pyFiles"] = str(bundle.archive)
     lines = [f"{name} {value}\n" for name, value in properties.items()]
     bundle.properties.write_text("".join(lines))
@@ -92,6 +95,18 @@ def read_properties(path: Path) -> dict[str, str]:
     lines = (line.strip() for line in path.read_text().splitlines())
     pairs = (line.split(maxsplit=1) for line in lines if line and not line.startswith("#"))
     return {pair[0]: pair[1] if len(pair) > 1 else "" for pair in pairs}
+
+
+def united(properties: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """The properties of two files: those of ``LISTS`` have the values of both, each once and in
+    their order; of others the later one counts.
+    """
+    found = dict(properties) | dict(more)
+    for name in LISTS:
+        values = [told[name].split(",") for told in (properties, more) if name in told]
+        if values:
+            found[name] = ",".join(dict.fromkeys(chain.from_iterable(values)))
+    return found
 
 
 def _write_archive(path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from conf.sections import RegistrySettings
 from ingest.schema import EXAMPLE_PAYMENT, check_payment
 from jobs.model import ModelRefused, inputs_of, model_inputs, model_threshold
+from jobs.model_format import require_format
 from jobs.model_registry import Registry, VersionReference
 from jobs.scoring import ModelVersion, load_archive, zip_folder
 
@@ -25,8 +27,8 @@ class ModelCache:
     a start while the registry is away, and for one that fails in the stream.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, settings: RegistrySettings) -> None:
+        self._folder, self._settings = folder, settings
         self._current, self._previous = folder / "current.json", folder / "previous.json"
         self._lock = threading.Lock()
 
@@ -34,7 +36,7 @@ class ModelCache:
         """The version stored last, or None.
 
         Raises:
-            ModelRefused: what is stored is damaged.
+            ModelRefused: what is stored is damaged, or stored as the settings do not allow.
         """
         return self._read(self._current)
 
@@ -42,7 +44,7 @@ class ModelCache:
         """The version that scored before the one stored last, or None.
 
         Raises:
-            ModelRefused: what is stored is damaged.
+            ModelRefused: what is stored is damaged, or stored as the settings do not allow.
         """
         return self._read(self._previous)
 
@@ -57,7 +59,7 @@ class ModelCache:
         arriving = self._folder / "arriving"
         shutil.rmtree(arriving, ignore_errors=True)
         arriving.mkdir(parents=True)
-        version = read_version(registry.download(reference, arriving), reference)
+        version = read_version(registry.download(reference, arriving), reference, self._settings)
         with self._lock:
             self._store(arriving, reference)
         return version
@@ -94,7 +96,7 @@ class ModelCache:
             reference = VersionReference(**stored)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelRefused(f"{entry} is damaged: {error!r}") from error
-        return read_version(files, reference)
+        return read_version(files, reference, self._settings)
 
     def _store(self, arriving: Path, reference: VersionReference) -> None:
         stored, before = self._stored(self._current)
@@ -130,12 +132,16 @@ def _is_same(stored: dict[str, Any], version: VersionReference | ModelVersion) -
     return (stored.get("name"), stored.get("version")) == (version.name, version.version)
 
 
-def read_version(files: Path, reference: VersionReference) -> ModelVersion:
+def read_version(
+    files: Path, reference: VersionReference, settings: RegistrySettings
+) -> ModelVersion:
     """The version in the folder ``files``, tried on an example payment.
 
     Raises:
-        ModelRefused: it does not fit the contract, cannot be loaded, or fails on the example.
+        ModelRefused: it is stored as the settings do not allow, does not fit the contract, cannot
+            be loaded, or fails on the example.
     """
+    require_format(files, settings)
     # A model may hold other models among its artifacts.
     model = min(files.rglob("MLmodel"), key=lambda path: len(path.parts), default=None)
     if model is None:

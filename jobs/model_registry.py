@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from conf.sections import RegistrySettings
-from jobs.model_format import require_format
 
 SET_ASIDE = "set_aside"
 """Tag of a version that failed in the stream: why. Without it the version is tried again."""
@@ -58,7 +57,7 @@ class MlflowRegistry:
     """The registry of the settings. An answer is waited for two seconds, once."""
 
     def __init__(self, settings: RegistrySettings, alias: str | None = None) -> None:
-        self._settings, self._address = settings, settings.tracking_uri
+        self._address = settings.tracking_uri
         self._name, self._alias = settings.model_name, alias or settings.alias
 
     # Below MLflow lie SQLAlchemy, requests, boto3 and whatever else stores artifacts, each with
@@ -87,11 +86,7 @@ class MlflowRegistry:
             raise RegistryError(first_line(error)) from error
 
     def download(self, reference: VersionReference, folder: Path) -> Path:
-        """Fetch the version's files into ``folder``; return where the model lies.
-
-        Raises:
-            jobs.model.ModelRefused: they are stored as the settings do not allow.
-        """
+        """Fetch the version's files into ``folder``; return where the model lies."""
         uri = f"models:/{reference.name}/{reference.version}"
         try:
             files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder)))
@@ -100,7 +95,6 @@ class MlflowRegistry:
         # MLflow does not mind a folder of artifacts that is away.
         if not any(files.rglob("MLmodel")):
             raise RegistryError("it has no MLmodel file")
-        require_format(files, self._settings)
         return files
 
 

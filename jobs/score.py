@@ -114,11 +114,11 @@ def score_with_aliases(
 def alias_watchers(settings: RegistrySettings) -> tuple[AliasWatcher, AliasWatcher]:
     """Those of champion and challenger, not started."""
     of_champion = AliasWatcher(
-        MlflowRegistry(settings), ModelCache(settings.cache), settings.poll_seconds
+        MlflowRegistry(settings), ModelCache(settings.cache, settings), settings.poll_seconds
     )
     of_challenger = AliasWatcher(
         MlflowRegistry(settings, settings.challenger_alias),
-        ModelCache(settings.cache / CHALLENGER),
+        ModelCache(settings.cache / CHALLENGER, settings),
         settings.poll_seconds,
         role=CHALLENGER,
     )

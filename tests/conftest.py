@@ -14,6 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from conf.elsewhere import environment_in
+from conf.sections import RegistrySettings
 from conf.settings import Settings, load_settings
 from ingest.envelope import envelope_line
 from ingest.schema import EXAMPLE_PAYMENT
@@ -21,6 +22,9 @@ from jobs.free_port import free_port as free_port
 from jobs.spark import spark_session
 
 PROJECT = Path(__file__).parent.parent
+
+REGISTRY = RegistrySettings(tracking_uri="sqlite:///nowhere.db", cache=Path("nowhere"))
+"""What is asked of a version's files where no registry is."""
 
 
 @pytest.hookimpl(tryfirst=True)

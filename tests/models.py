@@ -20,7 +20,7 @@ from jobs.features import FEATURE_NAMES
 from jobs.model_cache import read_version
 from jobs.model_registry import VersionReference
 from jobs.scoring import ModelVersion
-from tests.conftest import save_code_model
+from tests.conftest import REGISTRY, save_code_model
 from training.registry import open_experiment
 
 CONSTANT_CODE = """
@@ -45,7 +45,7 @@ def constant_version(version: str, score: float) -> ModelVersion:
         mlflow.pyfunc.save_model(
             str(path), python_model=str(code), signature=signature, pip_requirements=[]
         )
-        return read_version(path, VersionReference("constant", version, {}))
+        return read_version(path, VersionReference("constant", version, {}), REGISTRY)
 
 
 def register_champion(registry: RegistrySettings, folder: Path, score: str) -> None:
@@ -72,7 +72,7 @@ def code_version(version: str, body: str) -> ModelVersion:
     """A model whose `predict` is ``body``, with the column `amt` in ``data``."""
     with tempfile.TemporaryDirectory() as folder:
         path = save_code_model(Path(folder) / "model", body, {"amt": "double"})
-        return read_version(path, VersionReference("code", version, {}))
+        return read_version(path, VersionReference("code", version, {}), REGISTRY)
 
 
 def forest_version(version: str) -> ModelVersion:
@@ -100,7 +100,7 @@ def _trained(name: str, version: str, model: Any, trusted_type: str) -> ModelVer
             pip_requirements=[],
             skops_trusted_types=[trusted_type],
         )
-        return read_version(path, VersionReference(name, version, {}))
+        return read_version(path, VersionReference(name, version, {}), REGISTRY)
 
 
 def example(rows: int):

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs.champion import AliasWatcher
 from jobs.model_cache import ModelCache
 from jobs.model_registry import SET_ASIDE, NoAlias, RegistryError, VersionReference
-from tests.conftest import save_code_model
+from tests.conftest import REGISTRY, save_code_model
 
 AWAY = RegistryError("connection refused")
 
@@ -61,8 +61,8 @@ def watchers(cache):
     """Makes watchers over a cache, started; they look again only when a test says so."""
     running = []
 
-    def started(registry, **options):
-        watcher = AliasWatcher(registry, ModelCache(cache), 3600, **options)
+    def started(registry, settings=REGISTRY, **options):
+        watcher = AliasWatcher(registry, ModelCache(cache, settings), 3600, **options)
         running.append(watcher)
         watcher.start()
         return watcher

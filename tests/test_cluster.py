@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 
 import jobs.score
 from jobs.checkpoints import batch_in_progress, last_batch
-from jobs.cluster_bundle import make_bundle, read_properties
+from jobs.cluster_bundle import make_bundle, read_properties, united
 from jobs.demo import part
 from jobs.executor_logs import tasks_of
 from jobs.local_cluster import local_cluster
@@ -108,9 +108,28 @@ def test_the_bundle_has_the_defaults_but_for_what_is_of_one_machine(tmp_path):
     s3 = read_properties(PROJECT / "spark-s3.conf")
     assert {"spark.master", "spark.driver.host"} <= defaults.keys() - told.keys()
     assert told["spark.jars.packages"] == s3["spark.jars.packages"]
+    assert set(told["spark.jars.excludes"].split(",")) == set(s3["spark.jars.excludes"].split(","))
     assert told["spark.sql.extensions"] == defaults["spark.sql.extensions"]
     assert told["spark.speculation"] == "false"
     assert told["spark.submit.pyFiles"] == str(bundle.archive)
+
+
+def test_a_bundle_for_two_ways_to_run_has_the_jars_of_both(tmp_path):
+    both = [read_properties(PROJECT / f"spark-{name}.conf") for name in ("kafka", "s3")]
+    for names in (["spark-kafka.conf", "spark-s3.conf"], ["spark-s3.conf", "spark-kafka.conf"]):
+        told = read_properties(make_bundle(tmp_path, names).properties)
+        for one in both:
+            for name, value in one.items():
+                assert set(value.split(",")) <= set(told[name].split(","))
+        packages = told["spark.jars.packages"].split(",")
+        assert len(packages) == len(set(packages))
+
+
+def test_the_properties_of_kafka_and_s3_are_those_of_each():
+    kafka, s3, both = (
+        read_properties(PROJECT / f"spark-{name}.conf") for name in ("kafka", "s3", "kafka-s3")
+    )
+    assert both == united(kafka, s3)
 
 
 def test_a_bundle_is_not_made_of_a_bundle(tmp_path):

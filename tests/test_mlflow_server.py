@@ -77,7 +77,7 @@ def test_jobs_work_against_a_server_that_asks_for_a_login(server, settings, tmp_
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
     register_champion(registry, tmp_path, "np.full(len(model_input), 0.5)")
     assert list((tmp_path / "files").rglob("MLmodel"))  # through the server
-    watcher = AliasWatcher(MlflowRegistry(registry), ModelCache(registry.cache), 1.0)
+    watcher = AliasWatcher(MlflowRegistry(registry), ModelCache(registry.cache, registry), 1.0)
     watcher.look()
     assert watcher.current.label == "fraud v1"
 

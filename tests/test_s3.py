@@ -15,8 +15,7 @@ import pytest
 import requests
 from deltalake import DeltaTable
 
-from conf.lease import LAPSE_SECONDS, Lease
-from conf.lock import Locked
+from conf.lease import Lease
 from conf.settings import Settings
 from ingest import poll as ingest_poll
 from ingest.call_ledger import AlreadyRunning
@@ -141,27 +140,6 @@ def test_landing_goes_on_behind_what_is_there_and_replaces_nothing(on_s3: Settin
     assert body.read() == b"c\n"
     with pytest.raises(OSError, match="nowhere"):
         S3Landing("s3a://nowhere/x").next_position()
-
-
-def test_a_lease_is_held_by_one_and_lapses(on_s3: Settings) -> None:
-    now = [1000.0]
-    first, second = (Lease(f"s3a://{BUCKET}/l", lambda: now[0]) for _ in range(2))
-    first.take()
-    with pytest.raises(Locked, match="for 60 s if it died"):
-        second.take()
-    now[0] += LAPSE_SECONDS - 1
-    first.renew()
-    now[0] += LAPSE_SECONDS - 1
-    with pytest.raises(Locked):
-        second.take()
-    now[0] += 1
-    second.take()
-    with pytest.raises(Locked, match="taken by another"):
-        first.renew()
-    first.release()  # of what is another's by now: nothing
-    second.renew()
-    second.release()
-    first.take()
 
 
 def ingest(monkeypatch: pytest.MonkeyPatch) -> int | str | None:

@@ -13,7 +13,6 @@ from mlflow.entities.model_registry import ModelVersion
 from conf.sections import RegistrySettings
 from jobs.model import LoadedModel, ModelRefused, inputs_of
 from jobs.model_cache import read_version
-from jobs.model_format import require_format
 from jobs.model_registry import VersionReference
 from jobs.scoring import load_archive
 from jobs.windows import Floats
@@ -70,8 +69,7 @@ def load_judge(uri: str, settings: RegistrySettings) -> Judge:
         except Exception as error:
             raise VersionNotFound(f"{address} cannot be fetched: {error}") from error
         try:
-            require_format(files, settings)
-            version = read_version(files, reference)
+            version = read_version(files, reference, settings)
         except ModelRefused as refusal:
             raise ModelRefused(f"{reference.label} is refused: {refusal}") from refusal
     model = load_archive(version.archive, version.inputs)

@@ -10,6 +10,7 @@ import pytest
 from jobs.champion import AliasWatcher, NoModel
 from jobs.model_cache import ModelCache
 from jobs.model_registry import RegistryError
+from tests.conftest import REGISTRY
 from tests.registries import AWAY
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
@@ -50,7 +51,7 @@ def test_the_watching_goes_on_by_itself(registry, tmp_path):
         return told_of()
 
     registry.aliased = aliased
-    watcher = AliasWatcher(registry, ModelCache(tmp_path), 0.001)
+    watcher = AliasWatcher(registry, ModelCache(tmp_path, REGISTRY), 0.001)
     watcher.start()
     registry.alias = "2"
     assert taken.wait(30)
@@ -59,7 +60,7 @@ def test_the_watching_goes_on_by_itself(registry, tmp_path):
 
 def test_an_unforeseen_error_does_not_end_the_watching(registry, tmp_path, caplog):
     looked = threading.Semaphore(0)
-    watcher = AliasWatcher(registry, ModelCache(tmp_path), 0.001)
+    watcher = AliasWatcher(registry, ModelCache(tmp_path, REGISTRY), 0.001)
     watcher.start()
 
     def fails():
@@ -223,6 +224,20 @@ def test_a_damaged_cache_is_told_and_does_not_score(registry, begin, told, tmp_p
     assert "the cache is of no use: " in told()[-1]
     registry.trouble = None
     assert begin(registry).current.version == "1"
+
+
+def test_a_version_in_the_cache_is_refused_once_pickle_is_not_allowed(
+    registry, begin, told, folders, tmp_path
+):
+    registry.folders = {"1": Path(shutil.copytree(folders["1"], tmp_path / "pickled"))}
+    (tmp_path / "pickled" / "more.pkl").touch()
+    begin(registry, REGISTRY.model_copy(update={"allow_pickle": True}))
+    with pytest.raises(NoModel, match="stored as pickle"):
+        _ = begin(registry).current
+    registry.trouble = AWAY
+    with pytest.raises(NoModel):
+        _ = begin(registry).current
+    assert [text for text in told() if "the cache is of no use: it may be stored as pickle" in text]
 
 
 def test_a_cache_whose_files_are_gone_or_cut_is_told(registry, begin, told, tmp_path):
