@@ -38,7 +38,8 @@ def play(drills: Sequence[Drill], folder: Path, seed: int) -> Iterator[Result]:
     for name in dict.fromkeys(drill.place for drill in drills):
         rng = random.Random(f"{seed}/{name}")
         waiting = [drill for drill in drills if drill.place == name]
-        for there in (folder.absolute() / name, *_further(folder.absolute(), name)):
+        for number in count(1):
+            there = folder.absolute() / (name if number == 1 else f"{name}-{number}")
             shutil.rmtree(there, ignore_errors=True)
             with PLACES[name](there) as place, running(place, there, rng) as system:
                 begin(system)
@@ -49,10 +50,6 @@ def play(drills: Sequence[Drill], folder: Path, seed: int) -> Iterator[Result]:
                     yield result
             if not waiting:
                 break
-
-
-def _further(folder: Path, name: str) -> Iterator[Path]:
-    return (folder / f"{name}-{number}" for number in count(2))
 
 
 def played(system: System, drill: Drill) -> Result:
