@@ -56,7 +56,7 @@ def test_no_file_may_hold_what_is_declared_a_secret():
 def test_settings_do_not_show_them():
     settings = load_settings(KAFKA)
     held = [settings.pan_key, *(getattr(getattr(settings, s), k) for s, k in SECRETS)]
-    assert [secret.get_secret_value() for secret in held] == [SECRET] * 3
+    assert [secret.get_secret_value() for secret in held] == [SECRET] * (1 + len(SECRETS))
     for shown in (settings, *(value for _, value in settings)):
         assert (
             SECRET not in f"{shown!r} {shown} {vars(shown) if hasattr(shown, 'model_dump') else ''}"
@@ -73,6 +73,13 @@ def test_settings_do_not_show_them():
         ("FRAUD_SMTP", json.dumps({"password": WORD, "port": "none"}), "smtp"),
         ("FRAUD_KAFKA", f'{{"password": "{WORD}"', "kafka"),
         ("FRAUD_KAFKA__USERNAME", "", "kafka.username"),
+        ("FRAUD_API__URL", f"https://api.example/x?api_key={WORD}", "api.url"),
+        ("FRAUD_API__URL", f"https://api.example/x?a=1&Access-Token={WORD}", "api.url"),
+        (
+            "FRAUD_REGISTRY__TRACKING_URI",
+            f"mssql+pyodbc:///?odbc_connect=SERVER%3Ddb%3BPWD%3D{WORD}",
+            "registry.tracking_uri",
+        ),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://me:{WORD}@db/x", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://db/x?password={WORD}", "registry.tracking_uri"),
         ("FRAUD_API__URL", f"https://me:{WORD}@api.example/", "api.url"),
