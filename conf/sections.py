@@ -4,9 +4,17 @@ import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -21,21 +29,27 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-_REVEALING = (
-    r"[\w.-]*(password|passwd|pwd|secret|token|signature|api[_-]?key|access[_-]?key)|key|sig"
+_SECRET_INSIDE = re.compile(
+    r"://[^/:@]*:[^@]*@|password=|(?<![\w./-])([\w.-]*(password|passwd|pwd|secret|token|credential|"
+    r"signature|(api|access|account|subscription)[_-]?key)|key|sig|auth|pass)\s*=",
+    re.IGNORECASE,
 )
-_SECRET_INSIDE = re.compile(rf"://[^/:@]*:[^@]*@|password=|[?&;]({_REVEALING})=", re.IGNORECASE)
 
 
 def _without_secret(address: str) -> str:
-    if any(_SECRET_INSIDE.search(text) for text in (address, unquote(address))):
-        raise ValueError("a password or key does not belong into an address, which logs show")
+    text, further = "", address  # an address may stand within another, encoded once more
+    while text != further:
+        text, further = further, unquote_plus(further)
+        if _SECRET_INSIDE.search(text):
+            raise ValueError("a password or key does not belong into an address, which logs show")
     return address
 
 
 def _without_secrets(options: dict[str, str]) -> dict[str, str]:
     for name in options:
-        if re.search(r"password|secret|jaas|(^|\.)key$|key\.pem", name):
+        if re.search(
+            r"pass|secret|jaas|(^|\.)key$|key\.pem|oauthbearer\.config", name, re.IGNORECASE
+        ):
             raise ValueError(f"{name} may hold a password, and is not taken")
     return options
 
@@ -74,6 +88,13 @@ class ApiSettings(_Section):
     wait_max_seconds: Seconds = Field(60.0, description="longest pause between two tries")
     max_body_bytes: int = Field(64 * 2**20, ge=1, description="a longer answer is not taken")
     token: SecretStr | None = Field(None, description="sent as `Authorization: Bearer …`")
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("expected letters, digits and signs of ASCII, without blanks")
+        return token
 
 
 class LandingSettings(_Section):
@@ -123,7 +144,9 @@ class KafkaSettings(_Section):
         "that ask for one",
     )  # fmt: skip
     options: Annotated[dict[str, str], AfterValidator(_without_secrets)] = Field(
-        {}, description="further properties that librdkafka and Java's client both know"
+        {},
+        description="further properties that librdkafka and Java's client both know; what a key of "
+        "this section says comes before them",
     )
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
         told["ssl.ca.location"] = str(kafka.ca_file.absolute())
     if kafka.key_file is not None:
         told["ssl.key.location"] = told["ssl.certificate.location"] = str(kafka.key_file.absolute())
-    return told | kafka.options
+    return kafka.options | told
 
 
 class TopicWriter:

@@ -75,11 +75,11 @@ def test_settings_do_not_show_them():
         ("FRAUD_KAFKA__USERNAME", "", "kafka.username"),
         ("FRAUD_API__URL", f"https://api.example/x?api_key={WORD}", "api.url"),
         ("FRAUD_API__URL", f"https://api.example/x?a=1&Access-Token={WORD}", "api.url"),
-        (
-            "FRAUD_REGISTRY__TRACKING_URI",
-            f"mssql+pyodbc:///?odbc_connect=SERVER%3Ddb%3BPWD%3D{WORD}",
-            "registry.tracking_uri",
-        ),
+        ("FRAUD_API__URL", f"https://api.example/x?of=a%2526Key%253D{WORD}", "api.url"),
+        ("FRAUD_API__URL", f"https://api.example/x#token={WORD}", "api.url"),
+        ("FRAUD_API__TOKEN", f"{WORD}\nX-Other: 1", "api.token"),
+        ("FRAUD_REGISTRY__TRACKING_URI", f"mssql+pyodbc:///?odbc_connect=UID%3Dme%3B+Pwd%3D{WORD}", "registry.tracking_uri"),
+        ("FRAUD_REGISTRY__TRACKING_URI", f"mssql+pyodbc:///?odbc_connect=PWD+%3D{WORD}", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://me:{WORD}@db/x", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://db/x?password={WORD}", "registry.tracking_uri"),
         ("FRAUD_API__URL", f"https://me:{WORD}@api.example/", "api.url"),
@@ -104,7 +104,10 @@ def test_a_section_that_does_not_hold_repeats_nothing():
 
 
 def test_addresses_without_a_password_are_taken(monkeypatch):
-    for address in ("https://mlflow.example:5000/a", "postgresql://me@db/x", "sqlite:///a:b@c"):
+    for address in (
+        "https://mlflow.example:5000/a", "postgresql://me@db/x", "sqlite:///a:b@c",
+        "postgresql://me@db/x?sslkey=us.pem&sslmode=require", "https://a.example/key=1/?by_key_of=2&monkey=3",
+    ):  # fmt: skip
         monkeypatch.setenv("FRAUD_REGISTRY__TRACKING_URI", address)
         assert load_settings(KAFKA).registry.tracking_uri == address
 

@@ -97,6 +97,8 @@ def test_kafka_settings_that_do_not_hold_are_named(monkeypatch, key, value):
         ({"KEY_FILE": "us.pem"}, "ca_file and key_file are of use with SSL"),
         ({"OPTIONS": '{"ssl.key.password": "secret"}'}, "ssl.key.password may hold"),
         ({"OPTIONS": '{"sasl.jaas.config": "secret"}'}, "sasl.jaas.config may hold"),
+        ({"OPTIONS": '{"SSL.key.Password": "secret"}'}, "SSL.key.Password may hold"),
+        ({"OPTIONS": '{"sasl.oauthbearer.config": "secret"}'}, "oauthbearer.config may hold"),
     ],
 )
 def test_a_login_to_kafka_is_whole(monkeypatch, given, said):
