@@ -58,13 +58,14 @@ drills: setup
 
 # The store may hold a password, so the server gets it by its environment: what it is started with, all
 # users of the machine can see. With MLFLOW_AUTH_CONFIG_PATH set (and MLFLOW_FLASK_SERVER_SECRET_KEY), users log in.
+MLFLOW_HOST ?= 127.0.0.1
 MLFLOW_PORT ?= 5000
 export MLFLOW_STORE ?= sqlite:///var/mlflow.db
 MLFLOW_ARTIFACTS ?= var/mlartifacts
 
 mlflow: setup
 	@mkdir -p var
-	@MLFLOW_BACKEND_STORE_URI="$$MLFLOW_STORE" mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
+	@MLFLOW_BACKEND_STORE_URI="$$MLFLOW_STORE" mlflow server --host $(MLFLOW_HOST) --port $(MLFLOW_PORT) --workers 1 --artifacts-destination $(MLFLOW_ARTIFACTS) $(if $(MLFLOW_AUTH_CONFIG_PATH),--app-name basic-auth)
 
 setup: check $(READY)
 

@@ -4,8 +4,17 @@ import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import unquote_plus
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -20,13 +29,32 @@ def absolute(path: str) -> str:
     return path if "://" in path else str(Path(path).absolute())
 
 
-def _without_password(address: str) -> str:
-    if re.search(r"://[^/:@]*:[^@]*@|password=", address):
-        raise ValueError("a password does not belong into an address, which logs show")
+_SECRET_INSIDE = re.compile(
+    r"://[^/:@]*:[^@]*@|password=|(?<![\w./-])([\w.-]*(password|passwd|pwd|secret|token|credential|"
+    r"signature|(api|access|account|subscription)[_-]?key)|key|sig|auth|pass)\s*=",
+    re.IGNORECASE,
+)
+
+
+def _without_secret(address: str) -> str:
+    text, further = "", address  # an address may stand within another, encoded once more
+    while text != further:
+        text, further = further, unquote_plus(further)
+        if _SECRET_INSIDE.search(text):
+            raise ValueError("a password or key does not belong into an address, which logs show")
     return address
 
 
-Address = Annotated[str, AfterValidator(_without_password)]
+def _without_secrets(options: dict[str, str]) -> dict[str, str]:
+    for name in options:
+        if re.search(
+            r"pass|secret|jaas|(^|\.)key$|key\.pem|oauthbearer\.config", name, re.IGNORECASE
+        ):
+            raise ValueError(f"{name} may hold a password, and is not taken")
+    return options
+
+
+Address = Annotated[str, AfterValidator(_without_secret)]
 """Shown in logs as it is."""
 
 TRUSTED_TYPES = (
@@ -47,7 +75,9 @@ class _Section(BaseModel):
 
 
 class ApiSettings(_Section):
-    """The payments API that ``ingest.poll`` asks."""
+    """The payments API that ``ingest.poll`` asks. ``FRAUD_API__TOKEN`` belongs into the
+    environment, never into a file.
+    """
 
     url: Address = Field(
         pattern=r"^https?://[^/\s]", description="address of the current-transactions call"
@@ -57,6 +87,14 @@ class ApiSettings(_Section):
     attempts: int = Field(5, ge=1, description="tries of one call before it counts as missed")
     wait_max_seconds: Seconds = Field(60.0, description="longest pause between two tries")
     max_body_bytes: int = Field(64 * 2**20, ge=1, description="a longer answer is not taken")
+    token: SecretStr | None = Field(None, description="sent as `Authorization: Bearer …`")
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+            raise ValueError("expected letters, digits and signs of ASCII, without blanks")
+        return token
 
 
 class LandingSettings(_Section):
@@ -101,17 +139,26 @@ class KafkaSettings(_Section):
     ca_file: Path | None = Field(
         None, description="PEM file of who signs the brokers' certificates; None: the system's own"
     )
+    key_file: Path | None = Field(
+        None, description="PEM file of our private key (PKCS #8) and its certificates, for brokers "
+        "that ask for one",
+    )  # fmt: skip
+    options: Annotated[dict[str, str], AfterValidator(_without_secrets)] = Field(
+        {},
+        description="further properties that librdkafka and Java's client both know; what a key of "
+        "this section says comes before them",
+    )
 
     @model_validator(mode="after")
     def _login_fits(self) -> "KafkaSettings":
-        is_sasl = self.security_protocol.startswith("SASL")
+        is_sasl = self.security_protocol.startswith("SASL") and "sasl.mechanism" not in self.options
         if {self.username is None, self.password is None} != {not is_sasl}:
             raise ValueError(
                 "username and FRAUD_KAFKA__PASSWORD go with a SASL_… security_protocol, and it "
                 "with both"
             )
-        if self.ca_file and not self.security_protocol.endswith("SSL"):
-            raise ValueError("ca_file is of use with SSL or SASL_SSL only")
+        if (self.ca_file or self.key_file) and not self.security_protocol.endswith("SSL"):
+            raise ValueError("ca_file and key_file are of use with SSL or SASL_SSL only")
         return self
 
 

@@ -45,7 +45,7 @@ class SettingsError(Exception):
     """The settings do not hold; the message lists every problem."""
 
 
-SECRETS = (("smtp", "password"), ("kafka", "password"))
+SECRETS = (("api", "token"), ("smtp", "password"), ("kafka", "password"))
 
 PAN_KEY = "FRAUD_PAN_KEY"
 

@@ -54,6 +54,7 @@ class PaymentsApi:
         *,
         timeout_seconds: float,
         max_body_bytes: int,
+        token: str | None = None,
         session: requests.Session | None = None,
         clock: Callable[[], float],
     ) -> None:
@@ -62,12 +63,14 @@ class PaymentsApi:
         Args:
             timeout_seconds: for the connection, for each read, and for the whole answer.
             max_body_bytes: a longer body (after decompression) is not taken.
+            token: sent with each call as that of a bearer.
             session: sends the requests; by default one that keeps the time for a whole answer.
             clock: seconds since the epoch, for a Retry-After that is a date.
         """
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._max_body_bytes = max_body_bytes
+        self._headers = _HEADERS | ({"Authorization": f"Bearer {token}"} if token else {})
         self._connections = OpenConnections()
         self._session = session or watched_session(self._connections)
         self._clock = clock
@@ -99,7 +102,7 @@ class PaymentsApi:
             stream=True,
             timeout=(self._timeout_seconds, self._timeout_seconds),
             allow_redirects=False,
-            headers=_HEADERS,
+            headers=self._headers,
         ) as response:
             self._check_status(response)
             body = bytearray()

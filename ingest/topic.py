@@ -45,7 +45,9 @@ def connection(kafka: KafkaSettings) -> dict[str, Any]:
         }
     if kafka.ca_file is not None:
         told["ssl.ca.location"] = str(kafka.ca_file.absolute())
-    return told
+    if kafka.key_file is not None:
+        told["ssl.key.location"] = told["ssl.certificate.location"] = str(kafka.key_file.absolute())
+    return kafka.options | told
 
 
 class TopicWriter:

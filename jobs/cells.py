@@ -1,5 +1,7 @@
 """Values as cells of a CSV file that a person will open in a spreadsheet, and back."""
 
+import unicodedata
+
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
@@ -21,4 +23,12 @@ def cell_value(cell: str) -> str:
 
 def _is_escaped(text: str) -> bool:
     inner = text.lstrip("'")  # one that looks escaped already would come back as another
-    return inner.startswith(_FORMULA_STARTS) or inner != inner.strip()
+    return _as_read(inner).startswith(_FORMULA_STARTS) or inner != inner.strip()
+
+
+def _as_read(text: str) -> str:
+    """``text`` without what shows nowhere before its first letter, which is no wide form then."""
+    for place, letter in enumerate(text):
+        if unicodedata.category(letter) not in ("Cc", "Cf"):
+            return unicodedata.normalize("NFKC", letter) + text[place + 1 :]
+    return ""

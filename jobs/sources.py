@@ -131,9 +131,12 @@ def connection_options(kafka: KafkaSettings) -> dict[str, str]:
     if kafka.ca_file is not None:
         told["kafka.ssl.truststore.type"] = "PEM"
         told["kafka.ssl.truststore.location"] = str(kafka.ca_file.absolute())
+    if kafka.key_file is not None:
+        told["kafka.ssl.keystore.type"] = "PEM"
+        told["kafka.ssl.keystore.location"] = str(kafka.key_file.absolute())
     if kafka.min_partitions is not None:
         told["minPartitions"] = str(kafka.min_partitions)
-    return told
+    return {f"kafka.{name}": value for name, value in kafka.options.items()} | told
 
 
 def starting_offsets(topic: str, kept: Mapping[int, range], written: Mapping[str, int]) -> str:

@@ -61,6 +61,7 @@ ssl.keystore.type=PEM
 ssl.keystore.location={server}
 ssl.truststore.type=PEM
 ssl.truststore.location={authority}
+listener.name.sasl_ssl.ssl.client.auth=required
 """
 """In the place of the listeners above; a property that comes again counts."""
 
@@ -155,6 +156,8 @@ def client_options(server: str, folder: Path, login: Login | None = None) -> dic
     if login:
         told |= {
             "security.protocol": "SASL_SSL", "ssl.ca.location": str(folder / "authority.pem"),
+            "ssl.key.location": str(folder / "server.pem"),
+            "ssl.certificate.location": str(folder / "server.pem"),
             "sasl.mechanisms": "PLAIN", "sasl.username": login.user, "sasl.password": login.password,
         }  # fmt: skip
     return told

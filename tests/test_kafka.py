@@ -42,6 +42,8 @@ def system(
     monkeypatch.setenv("FRAUD_KAFKA__TIMEOUT_SECONDS", "20")
     monkeypatch.setenv("FRAUD_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
     monkeypatch.setenv("FRAUD_KAFKA__CA_FILE", str(tmp_path / "kafka" / "authority.pem"))
+    monkeypatch.setenv("FRAUD_KAFKA__KEY_FILE", str(tmp_path / "kafka" / "server.pem"))
+    monkeypatch.setenv("FRAUD_KAFKA__OPTIONS", '{"client.id": "fraud-detector-test"}')
     monkeypatch.setenv("FRAUD_KAFKA__SASL_MECHANISM", "PLAIN")
     monkeypatch.setenv("FRAUD_KAFKA__USERNAME", LOGIN.user)
     monkeypatch.setenv("FRAUD_KAFKA__PASSWORD", LOGIN.password)

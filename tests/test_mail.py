@@ -172,7 +172,26 @@ def test_names_in_any_script_arrive():
     assert table(hit(merchant=merchant))[0]["merchant"] == merchant
 
 
-@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n"])
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "=",
+        "+",
+        "-",
+        "@",
+        "\t",
+        "\r",
+        "\n",
+        "\uff1d",
+        "\uff0b",
+        "\uff0d",
+        "\uff20",
+        "\ufeff=",
+        "\x00=",
+        "\u200b@",
+        "\u2060\uff1d",
+    ],
+)
 def test_no_cell_of_the_csv_is_a_formula(begin):
     (row,) = table(hit(merchant=f"{begin}cmd|' /C calc'!A0", amt=0.0))
     assert row["merchant"].startswith("'")

@@ -59,6 +59,13 @@ def server(tmp_path, monkeypatch):
         end(process)
 
 
+def test_it_serves_this_machine_alone_unless_it_is_told_otherwise():
+    for host, asked in (("127.0.0.1", []), ("0.0.0.0", ["MLFLOW_HOST=0.0.0.0"])):
+        command = ["make", "-n", "mlflow", *asked]
+        told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+        assert f"mlflow server --host {host} " in told.stdout
+
+
 def wait_for(address: str, process: "subprocess.Popen[bytes]") -> None:
     """Until the server answers."""
     until = time.monotonic() + 120

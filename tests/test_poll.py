@@ -305,7 +305,7 @@ def server(*replies):
     thread = threading.Thread(target=http.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{http.server_port}/current-transactions?key=hush"
+        yield f"http://127.0.0.1:{http.server_port}/current-transactions?of=hush"
     finally:
         http.shutdown()
         thread.join()
@@ -327,6 +327,28 @@ def closed_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def test_a_token_goes_with_the_call(monkeypatch):
+    sent = []
+
+    def send(session, request, **options):
+        sent.append(request.headers.get("Authorization"))
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(requests.Session, "send", send)
+    for token in ("hush", None):
+        api = PaymentsApi(
+            "http://127.0.0.1:1/x",
+            timeout_seconds=1,
+            max_body_bytes=9,
+            token=token,
+            clock=lambda: START,
+        )
+        with pytest.raises(CallFailed) as caught:
+            api.fetch()
+        assert "hush" not in str(caught.value)
+    assert sent == ["Bearer hush", None]
 
 
 def test_dropped_connections_of_a_real_server_are_tried_again(ingest):

@@ -56,7 +56,7 @@ def test_no_file_may_hold_what_is_declared_a_secret():
 def test_settings_do_not_show_them():
     settings = load_settings(KAFKA)
     held = [settings.pan_key, *(getattr(getattr(settings, s), k) for s, k in SECRETS)]
-    assert [secret.get_secret_value() for secret in held] == [SECRET] * 3
+    assert [secret.get_secret_value() for secret in held] == [SECRET] * (1 + len(SECRETS))
     for shown in (settings, *(value for _, value in settings)):
         assert (
             SECRET not in f"{shown!r} {shown} {vars(shown) if hasattr(shown, 'model_dump') else ''}"
@@ -73,6 +73,13 @@ def test_settings_do_not_show_them():
         ("FRAUD_SMTP", json.dumps({"password": WORD, "port": "none"}), "smtp"),
         ("FRAUD_KAFKA", f'{{"password": "{WORD}"', "kafka"),
         ("FRAUD_KAFKA__USERNAME", "", "kafka.username"),
+        ("FRAUD_API__URL", f"https://api.example/x?api_key={WORD}", "api.url"),
+        ("FRAUD_API__URL", f"https://api.example/x?a=1&Access-Token={WORD}", "api.url"),
+        ("FRAUD_API__URL", f"https://api.example/x?of=a%2526Key%253D{WORD}", "api.url"),
+        ("FRAUD_API__URL", f"https://api.example/x#token={WORD}", "api.url"),
+        ("FRAUD_API__TOKEN", f"{WORD}\nX-Other: 1", "api.token"),
+        ("FRAUD_REGISTRY__TRACKING_URI", f"mssql+pyodbc:///?odbc_connect=UID%3Dme%3B+Pwd%3D{WORD}", "registry.tracking_uri"),
+        ("FRAUD_REGISTRY__TRACKING_URI", f"mssql+pyodbc:///?odbc_connect=PWD+%3D{WORD}", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://me:{WORD}@db/x", "registry.tracking_uri"),
         ("FRAUD_REGISTRY__TRACKING_URI", f"postgresql://db/x?password={WORD}", "registry.tracking_uri"),
         ("FRAUD_API__URL", f"https://me:{WORD}@api.example/", "api.url"),
@@ -97,7 +104,10 @@ def test_a_section_that_does_not_hold_repeats_nothing():
 
 
 def test_addresses_without_a_password_are_taken(monkeypatch):
-    for address in ("https://mlflow.example:5000/a", "postgresql://me@db/x", "sqlite:///a:b@c"):
+    for address in (
+        "https://mlflow.example:5000/a", "postgresql://me@db/x", "sqlite:///a:b@c",
+        "postgresql://me@db/x?sslkey=us.pem&sslmode=require", "https://a.example/key=1/?by_key_of=2&monkey=3",
+    ):  # fmt: skip
         monkeypatch.setenv("FRAUD_REGISTRY__TRACKING_URI", address)
         assert load_settings(KAFKA).registry.tracking_uri == address
 

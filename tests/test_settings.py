@@ -93,7 +93,12 @@ def test_kafka_settings_that_do_not_hold_are_named(monkeypatch, key, value):
             "username and FRAUD_KAFKA__PASSWORD",
         ),
         ({"USERNAME": "fraud", "PASSWORD": "secret"}, "username and FRAUD_KAFKA__PASSWORD"),
-        ({"CA_FILE": "ca.pem"}, "ca_file is of use with SSL"),
+        ({"CA_FILE": "ca.pem"}, "ca_file and key_file are of use with SSL"),
+        ({"KEY_FILE": "us.pem"}, "ca_file and key_file are of use with SSL"),
+        ({"OPTIONS": '{"ssl.key.password": "secret"}'}, "ssl.key.password may hold"),
+        ({"OPTIONS": '{"sasl.jaas.config": "secret"}'}, "sasl.jaas.config may hold"),
+        ({"OPTIONS": '{"SSL.key.Password": "secret"}'}, "SSL.key.Password may hold"),
+        ({"OPTIONS": '{"sasl.oauthbearer.config": "secret"}'}, "oauthbearer.config may hold"),
     ],
 )
 def test_a_login_to_kafka_is_whole(monkeypatch, given, said):
@@ -142,6 +147,12 @@ def test_every_problem_is_told_in_one_message(file, monkeypatch):
 def test_a_secret_in_a_file_is_refused_and_not_shown(file):
     message = problems_of(file(also='\nusername = "me"\npassword = "hunter2"\n'))
     assert "FRAUD_SMTP__PASSWORD" in message
+    assert "hunter2" not in message
+
+
+def test_a_token_of_the_api_in_a_file_is_refused(file):
+    message = problems_of(file("calls_per_minute = 5", 'calls_per_minute = 5\ntoken = "hunter2"'))
+    assert "FRAUD_API__TOKEN" in message
     assert "hunter2" not in message
 
 

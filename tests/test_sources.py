@@ -182,7 +182,8 @@ def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monk
 def test_a_login_goes_to_both_clients_and_shows_nowhere():
     kafka = KafkaSettings(
         bootstrap_servers="b:9093", security_protocol="SASL_SSL", username="fraud",
-        password='s"e\\kret', ca_file="conf/ca.pem", min_partitions=8,
+        password='s"e\\kret', ca_file="conf/ca.pem", key_file="conf/us.pem",
+        options={"client.id": "us", "security.protocol": "PLAINTEXT"}, min_partitions=8,
     )  # fmt: skip
     assert "kret" not in repr(kafka)
     spark = connection_options(kafka)
@@ -192,7 +193,12 @@ def test_a_login_goes_to_both_clients_and_shows_nowhere():
     )
     assert (spark["kafka.security.protocol"], spark["minPartitions"]) == ("SASL_SSL", "8")
     assert spark["kafka.ssl.truststore.location"].endswith("/conf/ca.pem")
+    assert spark["kafka.ssl.keystore.location"].endswith("/conf/us.pem")
+    assert spark["kafka.client.id"] == "us"
     ours = connection(kafka)
+    assert (ours["client.id"], ours["security.protocol"]) == ("us", "SASL_SSL")
+    assert ours["ssl.key.location"] == spark["kafka.ssl.keystore.location"]
+    assert ours["ssl.certificate.location"] == ours["ssl.key.location"]
     assert (ours["sasl.username"], ours["sasl.password"]) == ("fraud", 's"e\\kret')
     assert ours["ssl.ca.location"] == spark["kafka.ssl.truststore.location"]
     plain = kafka.model_copy(update={"sasl_mechanism": "PLAIN"})
