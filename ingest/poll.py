@@ -218,7 +218,7 @@ def _api(api: ApiSettings) -> PaymentsApi:
         api.url,
         timeout_seconds=api.timeout_seconds,
         max_body_bytes=api.max_body_bytes,
-        token=api.token and api.token.get_secret_value(),
+        token=api.token.get_secret_value() if api.token else None,
         clock=time.time,
     )
 

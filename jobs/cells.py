@@ -2,7 +2,9 @@
 
 import unicodedata
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA_STARTS = ("=", "+", "-", "@")
+_UNSEEN = ("Cc", "Cf", "Zs", "Zl", "Zp")
+"""Categories of what shows nothing before the first letter that does: a spreadsheet may drop it."""
 
 
 def cell_text(value: object) -> str:
@@ -23,12 +25,10 @@ def cell_value(cell: str) -> str:
 
 def _is_escaped(text: str) -> bool:
     inner = text.lstrip("'")  # one that looks escaped already would come back as another
-    return _as_read(inner).startswith(_FORMULA_STARTS) or inner != inner.strip()
+    return _first_shown(inner) in _FORMULA_STARTS or inner != inner.strip()
 
 
-def _as_read(text: str) -> str:
-    """``text`` without what shows nowhere before its first letter, which is no wide form then."""
-    for place, letter in enumerate(text):
-        if unicodedata.category(letter) not in ("Cc", "Cf"):
-            return unicodedata.normalize("NFKC", letter) + text[place + 1 :]
-    return ""
+def _first_shown(text: str) -> str:
+    """The first letter that shows, a wide form as the plain one."""
+    shown = (letter for letter in text if unicodedata.category(letter) not in _UNSEEN)
+    return unicodedata.normalize("NFKC", next(shown, ""))

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from ingest.schema import EXAMPLE_PAYMENT, FIELD_NAMES
 
 TEXTS = (
-    "", " ", "x", "=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", "\r\n=1", "'=1", "'", '"', "a,b;c",
+    "", " ", "x", "=1+1", "+cmd|' /C calc'!A0", "-2", "@SUM(A1)", "\t=1", "\r\n=1", "'=1", "\uff1d1+1",
+    "\uff20SUM(A1)", "\ufeff=1+1", "\u0000=1+1", "\u200b\uff0b1", "\u202e \uff0d2", "\u2060'=1", "'", '"', "a,b;c",
     "\r\nBcc: all@example.org", "Subject: x\n\nbody", "<script>alert(1)</script>", "<b>&amp;\"'", "{{ 7*7 }}",
     "\u0000", "\u0007\u001b[31m", "\u202e\u2028\u2029", "\ud800", "\udc00x", "🂡ß…", "NaN", "Infinity", "-Inf",
     "1984-02-29", "1984-02-30", "0000-00-00", "2024-06-01 12:34:56", "2024-06-01 25:00:00", "2200-01-01 00:00:00",

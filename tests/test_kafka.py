@@ -187,10 +187,13 @@ def test_from_topic_to_topic(system: KafkaSystem, monkeypatch: pytest.MonkeyPatc
 
 
 def refuse_strangers(system: KafkaSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks a broker that others vouch for, or has another password, is told so."""
-    other = make_certificate(system.folder / "others").authority
+    """Who asks a broker that others vouch for, is vouched for by others, or has another password,
+    is told so.
+    """
+    other = make_certificate(system.folder / "others")
     for key, value, said in (
-        ("CA_FILE", str(other), "certificate verify failed"),
+        ("CA_FILE", str(other.authority), "certificate verify failed"),
+        ("KEY_FILE", str(other.server), "alert certificate unknown"),
         ("PASSWORD", f"not-{LOGIN.password}", "Invalid username or password"),
     ):
         with monkeypatch.context() as changed:
