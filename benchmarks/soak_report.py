@@ -142,7 +142,9 @@ def draw(samples: pd.DataFrame, warm_minutes: float, path: Path) -> None:
         axis.tick_params(labelbottom=True)
         if len(panel.lines) > 1:
             axis.legend(frameon=False, fontsize=8)
-    for axis in axes[-1]:
+    for axis in axes.flat[len(PANELS) :]:
+        axis.set_axis_off()
+    for axis in axes.flat[len(PANELS) - _COLUMNS : len(PANELS)]:
         axis.set_xlabel("minutes since the start")
     figure.savefig(path, dpi=130)
     plt.close(figure)
