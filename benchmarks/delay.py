@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Message, TopicPartition
 from pyspark.sql.streaming.query import StreamingQuery
 
+from benchmarks.commits import read_commits
 from benchmarks.places import Place
 from benchmarks.plan import Plan
 from benchmarks.process import Process
@@ -141,14 +142,11 @@ def _delays(landed: Moments, arrived: Moments | None) -> dict[str, float] | None
 def commit_times(table: Path) -> Moments:
     """When the commit that holds each payment was written."""
     moments: Moments = {}
-    for commit in sorted((table / "_delta_log").glob("*.json")):
-        written = commit.stat().st_mtime
-        actions = [json.loads(line) for line in commit.read_text().splitlines()]
-        for action in actions:
-            if "add" in action:
-                positions = pq.read_table(table / action["add"]["path"], columns=["position"])
-                found = np.asarray(positions["position"])
-                moments |= dict.fromkeys(found.tolist(), written)
+    for commit in read_commits(table):
+        for file in commit.added:
+            positions = pq.read_table(table / file["path"], columns=["position"])
+            found = np.asarray(positions["position"])
+            moments |= dict.fromkeys(found.tolist(), commit.written)
     return moments
 
 

@@ -1,9 +1,8 @@
 """What the soak looks at every few seconds: memory, files, batch times, delays, payments."""
 
-import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
@@ -11,6 +10,7 @@ from statistics import median
 import psutil
 from deltalake import DeltaTable
 
+from benchmarks.commits import Commit, read_commits
 from conf.settings import Settings
 from jobs.demo import Part
 from jobs.process_tree import family_of
@@ -85,20 +85,15 @@ class Sampler:
         whole = text[: text.rfind("\n") + 1]
         self._read += len(whole.encode())
         found = [float(seconds) for rows, seconds in _BATCH.findall(whole) if int(rows)]
-        told: Sample = {"batches": len(found)}
-        return told | (
-            {"batch_seconds": median(found), "batch_seconds_max": max(found)} if found else {}
-        )
+        return {"batches": len(found), **_median_and_max("batch_seconds", found)}
 
     def _commits(self) -> Sample:
         """Seconds of the score job's commits since the last sample."""
-        log = Path(self._settings.warehouse.table("transactions"), "_delta_log")
-        found = commit_seconds(log, self._seen)
-        self._seen = max(found, default=self._seen)
-        seconds = [value for value in found.values() if value is not None]
-        if not seconds:
-            return {}
-        return {"commit_seconds": median(seconds), "commit_seconds_max": max(seconds)}
+        commits = list(
+            read_commits(Path(self._settings.warehouse.table("transactions")), self._seen)
+        )
+        self._seen = max((commit.version for commit in commits), default=self._seen)
+        return _median_and_max("commit_seconds", commit_seconds(commits))
 
     def _delays(self, now: datetime) -> Sample:
         """Receipt to score of what was received in the last minute, and payments a second."""
@@ -124,21 +119,19 @@ def collection_log(folder: Path) -> dict[str, str]:
     return {"JDK_JAVA_OPTIONS": f"-Xlog:gc:file={folder}/gc-%p.log"}
 
 
-def commit_seconds(log: Path, after: int) -> dict[int, float | None]:
+def commit_seconds(commits: Iterable[Commit]) -> list[float]:
     """From the end of the last data file to the end of the commit that names it: tasks report,
-    the driver collects, delta-rs writes. By version, of those later than ``after``; None where the
-    commit is not a micro-batch's.
+    the driver collects, delta-rs writes. Of micro-batches' commits alone.
     """
-    found: dict[int, float | None] = {}
-    for path in log.glob("*.json"):
-        if not path.stem.isdigit() or int(path.stem) <= after:
-            continue
-        actions = [json.loads(line) for line in path.read_text().splitlines() if line]
-        written = [one["add"]["modificationTime"] for one in actions if "add" in one]
-        is_micro_batch = written and any("txn" in one for one in actions)
-        ended = path.stat().st_mtime
-        found[int(path.stem)] = ended - max(written) / 1000 if is_micro_batch else None
-    return found
+    return [
+        commit.written - max(file["modificationTime"] for file in commit.added) / 1000
+        for commit in commits
+        if commit.added and any("txn" in action for action in commit.actions)
+    ]
+
+
+def _median_and_max(name: str, values: Sequence[float]) -> Sample:
+    return {name: median(values), f"{name}_max": max(values)} if values else {}
 
 
 def memory_by_kind(pid: int) -> dict[str, int]:

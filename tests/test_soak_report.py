@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.commits import read_commits
 from benchmarks.soak_report import PANELS, draw, trends
 from benchmarks.soak_samples import commit_seconds
 
@@ -60,12 +61,16 @@ def test_a_commit_lasts_from_its_last_data_file(tmp_path):
         return {"add": {"path": "a.parquet", "modificationTime": milliseconds}}
 
     txn = {"txn": {"appId": "a", "version": 1}}
+    log = tmp_path / "_delta_log"
+    log.mkdir()
     for version, actions in enumerate(
         [[add(1), txn], [add(1000), add(2500), txn], [add(9)], [txn]]
     ):
-        path = tmp_path / f"{version:020d}.json"
+        path = log / f"{version:020d}.json"
         path.write_text("".join(json.dumps(action) + "\n" for action in actions))
         os.utime(path, (2.75, 2.75))
-    (tmp_path / "_commit_1.json.tmp").write_text("{")
+    (log / "_commit_1.json.tmp").write_text("{")
 
-    assert commit_seconds(tmp_path, 0) == {1: 0.25, 2: None, 3: None}
+    commits = list(read_commits(tmp_path, after=0))
+    assert [commit.version for commit in commits] == [1, 2, 3]
+    assert commit_seconds(commits) == [0.25]
