@@ -51,19 +51,14 @@ def rights_revoked(system: System) -> str:
     return f"no right to write; score started {system.lives['score'] - lives} times"
 
 
-def checkpoint_damaged(system: System, times: int) -> str:
-    """Damage the newest file of a part of the score job's checkpoint, so many times; do what the
+def checkpoint_damaged(system: System) -> str:
+    """Damage the newest file of each part of the score job's checkpoint, in each way; do what the
     job says.
     """
-    todo = [(part, damage) for damage in DAMAGES for part in PARTS][:times]
-    moved = sum(_damage(system, *one, number) for number, one in enumerate(todo))
+    moved = sum(_damage(system, damage, part) for damage in DAMAGES for part in PARTS)
     system.wait_ready("score")
-    told = "; ".join(
-        f"{', '.join(part for part, one in todo if one == damage)} {damage}"
-        for damage in DAMAGES
-        if damage in {one for _, one in todo}
-    )
-    return f"newest file of {told}; checkpoint moved away {moved} times"
+    ways = ", then ".join(DAMAGES)
+    return f"newest file of {', '.join(PARTS)} {ways}; checkpoint moved away {moved} times"
 
 
 def _cut(path: Path) -> None:
@@ -81,7 +76,7 @@ DAMAGES = {"cut": _cut, "flipped in a byte": _flip}
 """As a cache of a disk that was lost, and as a disk that fails, leave a file."""
 
 
-def _damage(system: System, part: str, damage: str, number: int) -> bool:
+def _damage(system: System, damage: str, part: str) -> bool:
     """Damage a file in mid-stream; whether the job said that the checkpoint is to be moved away."""
     system.wait_ready("score")
     system.pause(system.rng.uniform(2, 5))
@@ -103,7 +98,7 @@ def _damage(system: System, part: str, damage: str, number: int) -> bool:
     is_told = TOLD_TO_MOVE in _logs(system, "score", lives)
     if is_told:
         system.end("score")
-        checkpoint.rename(checkpoint.with_name(f"damaged-{number}"))
+        checkpoint.rename(checkpoint.with_name(f"damaged-{lives}"))
         system.start("score")
     return is_told
 
@@ -130,8 +125,7 @@ def _start_second(system: System, names: Sequence[str]) -> None:
         except subprocess.TimeoutExpired as error:
             kill_tree(process.pid)
             raise DrillFailed(f"a second {name} runs on") from error
-        if not process.returncode or "another" not in told.lower():
-            raise DrillFailed(f"a second {name} ends with {process.returncode}: {told[-300:]}")
+        _require_refused(name, process.returncode, told[-300:])
 
 
 def _start_pairs(system: System, names: Sequence[str]) -> None:
@@ -158,10 +152,13 @@ def _one_stays(system: System, name: str, pair: Sequence[Part]) -> None:
     system.wait_until(lambda: bool(ended()), f"one of two copies of {name} ends")
     (loser,) = ended()
     (other,) = (one for one in pair if one is not loser)
-    told = last_line(loser.log)
-    if not loser.process.returncode or "another" not in told.lower():
-        raise DrillFailed(f"a copy of {name} ends with {loser.process.returncode}: {told}")
+    _require_refused(name, loser.process.returncode, last_line(loser.log))
     system.wait_until(lambda: is_ready(other, name), f"one of two copies of {name} runs")
+
+
+def _require_refused(name: str, status: int | None, told: str) -> None:
+    if not status or "another" not in told.lower():
+        raise DrillFailed(f"a second {name} ends with {status}: {told}")
 
 
 def _logs(system: System, name: str, lives: int) -> str:

@@ -46,7 +46,7 @@ DRILLS = (
     Drill("relay", "embedded", partial(stopped, name="relay", times=STOPS)),
     Drill("rights", "embedded", rights_revoked),
     Drill("disk", "embedded", disk_filled),
-    Drill("checkpoint", "embedded", partial(checkpoint_damaged, times=8)),
+    Drill("checkpoint", "embedded", checkpoint_damaged),
     Drill("two-copies", "embedded", started_twice),
     Drill("worker", "cluster", partial(cluster_workers_killed, times=KILLS)),
     Drill("registry", "registry", partial(stopped, name="registry", times=STOPS)),

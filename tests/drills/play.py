@@ -43,11 +43,11 @@ def play(drills: Sequence[Drill], folder: Path, seed: int) -> Iterator[Result]:
             shutil.rmtree(there, ignore_errors=True)
             with PLACES[name](there) as place, running(place, there, rng) as system:
                 begin(system)
-                is_sound = True
-                while waiting and is_sound:
+                while waiting:
                     result = played(system, waiting.pop(0))
-                    is_sound = result.verdict != "failed"
                     yield result
+                    if result.verdict == "failed":
+                        break
             if not waiting:
                 break
 
