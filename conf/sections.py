@@ -4,10 +4,8 @@ import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import unquote_plus
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from conf.addresses import Address, Options, absolute
+
 Seconds = Annotated[float, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MOST_DAYS = 3650
@@ -23,39 +23,6 @@ MOST_DAYS = 3650
 
 Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 
-
-def absolute(path: str) -> str:
-    """``path`` as it is where it has a scheme (``s3a://…``), else made absolute."""
-    return path if "://" in path else str(Path(path).absolute())
-
-
-_SECRET_INSIDE = re.compile(
-    r"://[^/:@]*:[^@]*@|password=|(?<![\w./-])([\w.-]*(password|passwd|pwd|secret|token|credential|"
-    r"signature|(api|access|account|subscription)[_-]?key)|key|sig|auth|pass)\s*=",
-    re.IGNORECASE,
-)
-
-
-def _without_secret(address: str) -> str:
-    text, further = "", address  # an address may stand within another, encoded once more
-    while text != further:
-        text, further = further, unquote_plus(further)
-        if _SECRET_INSIDE.search(text):
-            raise ValueError("a password or key does not belong into an address, which logs show")
-    return address
-
-
-def _without_secrets(options: dict[str, str]) -> dict[str, str]:
-    for name in options:
-        if re.search(
-            r"pass|secret|jaas|(^|\.)key$|key\.pem|oauthbearer\.config", name, re.IGNORECASE
-        ):
-            raise ValueError(f"{name} may hold a password, and is not taken")
-    return options
-
-
-Address = Annotated[str, AfterValidator(_without_secret)]
-"""Shown in logs as it is."""
 
 TRUSTED_TYPES = (
     "functools.partial",
@@ -143,7 +110,7 @@ class KafkaSettings(_Section):
         None, description="PEM file of our private key (PKCS #8) and its certificates, for brokers "
         "that ask for one",
     )  # fmt: skip
-    options: Annotated[dict[str, str], AfterValidator(_without_secrets)] = Field(
+    options: Options = Field(
         {},
         description="further properties that librdkafka and Java's client both know; what a key of "
         "this section says comes before them",

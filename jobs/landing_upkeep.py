@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from conf.sections import MaintainSettings, absolute
+from conf.addresses import absolute
+from conf.sections import MaintainSettings
 from conf.settings import Settings
 from jobs.checkpoints import files_in_flight
 from jobs.envelopes import ENVELOPES, FILES, MOMENT, open_files

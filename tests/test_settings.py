@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conf.sections import absolute
+from conf.addresses import absolute
 from conf.settings import Settings, SettingsError, load_settings, settings_from_arguments
 from tests.conftest import PROJECT
 
