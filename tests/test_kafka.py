@@ -19,12 +19,12 @@ from deltalake import DeltaTable
 
 from conf.settings import load_settings
 from ingest.topic import Message, TopicWriter, kept_offsets
+from tests.answers import ok, server
 from tests.certificates import make_certificate
 from tests.conftest import PROJECT, free_port, payment
 from tests.kafka_broker import Login, client_options, make_topics
 from tests.models import register_champion
 from tests.test_commands import System
-from tests.test_poll import ok, server
 
 LOGIN = Login("fraud", "s3cret-of-kafka")
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-kafka.conf")

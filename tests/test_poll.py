@@ -2,34 +2,20 @@ import errno
 import io
 import json
 import logging
-import signal
-import socket
-import sys
-import threading
 from base64 import b64decode
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 import requests
 from requests.adapters import BaseAdapter
 
-from ingest import poll
-from ingest.call_ledger import CallLedger, Pace, Slot, exclusive, read_calls
+from ingest.call_ledger import CallLedger, Pace, Slot, read_calls
 from ingest.landing import FileLanding
-from ingest.payments_api import CallFailed, PaymentsApi, retry_after_seconds
+from ingest.payments_api import PaymentsApi
 from ingest.poller import Lander, Poller
+from tests.answers import START, answer, ok, real_api, server
 
-START = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 URL = "http://user:hush@api.test:8009/current-transactions?key=hush"
-COLUMNS = ["trans_num", "amt"]
-
-
-def answer(*trans_nums):
-    rows = [[trans_num, 1.5] for trans_num in trans_nums]
-    return json.dumps({"columns": COLUMNS, "index": list(range(len(rows))), "data": rows}).encode()
 
 
 def status(code, **headers):
@@ -189,24 +175,6 @@ def test_the_back_off_grows_up_to_the_longest_pause(ingest):
     assert asked[6:] == [60.0, 60.0]
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("soon", None),
-        ("-5", None),
-        ("1.5", None),
-        (" 7 ", 7),
-        ("Tue, 14 Nov 2023 22:13:30 GMT", 10),
-        ("Tue, 14 Nov 2023 22:13:30 -0000", 10),
-        ("Tue, 14 Nov 2023 22:13:10 GMT", 0),
-        ("Tue, 99 Nov 2023 22:13:10 GMT", None),
-    ],
-)
-def test_retry_after(header, seconds):
-    assert retry_after_seconds(header, START) == seconds
-
-
 @pytest.mark.parametrize("code", [301, 400, 401, 404])
 def test_what_will_not_get_better_is_not_tried_again_in_the_same_call(ingest, code, caplog):
     poller = ingest.start(status(code, Location="http://elsewhere.test/"), answer("t1"))
@@ -288,213 +256,9 @@ def test_the_log_has_a_line_a_call_and_never_the_key(ingest, caplog):
     assert "hush" not in caplog.text
 
 
-@contextmanager
-def server(*replies):
-    """A real server: each connection gets the next of ``replies``, as bytes or from a function."""
-    left = list(replies)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            reply = left.pop(0) if len(left) > 1 else left[0]
-            reply(self.wfile) if callable(reply) else self.wfile.write(reply)
-
-        def log_message(self, *args):
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_port}/current-transactions?of=hush"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-
-
-def ok(body):
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-
-
-def real_api(url, timeout_seconds=5.0):
-    return PaymentsApi(
-        url, timeout_seconds=timeout_seconds, max_body_bytes=10_000, clock=lambda: START
-    )
-
-
-@pytest.fixture
-def closed_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def test_a_token_goes_with_the_call(monkeypatch):
-    sent = []
-
-    def send(session, request, **options):
-        sent.append(request.headers.get("Authorization"))
-        raise requests.ConnectionError
-
-    monkeypatch.setattr(requests.Session, "send", send)
-    for token in ("hush", None):
-        api = PaymentsApi(
-            "http://127.0.0.1:1/x",
-            timeout_seconds=1,
-            max_body_bytes=9,
-            token=token,
-            clock=lambda: START,
-        )
-        with pytest.raises(CallFailed) as caught:
-            api.fetch()
-        assert "hush" not in str(caught.value)
-    assert sent == ["Bearer hush", None]
-
-
 def test_dropped_connections_of_a_real_server_are_tried_again(ingest):
     halves = [b"", ok(answer("t1"))[:10], ok(answer("t1"))[:-10], b"nonsense\r\n\r\n"]
     with server(*halves, ok(answer("t1"))) as url:
         assert ingest.start_with(real_api(url)).poll().rows == 1
     assert ingest.outcomes() == ["connection dropped"] * 4 + ["landed"]
     assert ingest.trans_nums() == [["t1"]]
-
-
-@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n", ok(b" " * 10_000)[:-10_000]])
-def test_a_server_that_drips_is_left_when_the_time_is_up(head):
-    is_over = threading.Event()
-
-    def drip(stream):
-        stream.write(head)
-        for _ in range(100):
-            stream.write(b"1")
-            is_over.wait(0.02)
-
-    def drip_until_cut(stream):
-        try:
-            drip(stream)
-        except OSError:
-            is_over.set()
-
-    with server(drip_until_cut) as url:
-        try:
-            with pytest.raises(CallFailed, match=r"time-out: no whole answer .* in 0.2 s"):
-                real_api(url, timeout_seconds=0.2).fetch()
-            assert is_over.wait(5)  # the connection is closed, not forgotten
-        finally:
-            is_over.set()
-
-
-def test_a_refused_connection_says_where_and_asks_whether_the_api_is_up(closed_port):
-    url = f"http://u:hush@127.0.0.1:{closed_port}/x?key=hush"
-    with pytest.raises(CallFailed, match="refused") as caught:
-        real_api(url).fetch()
-    assert str(caught.value) == (f"connection refused: by 127.0.0.1:{closed_port}: is the API up?")
-    assert caught.value.is_retryable
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """Run ``python -m ingest.poll`` with arguments, in ``tmp_path``; returns its exit status."""
-    config = Path(__file__).parents[1] / "conf" / "local.toml"
-    (tmp_path / "var").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FRAUD_API__ATTEMPTS", "1")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def run(*arguments, url=None):
-        if url:
-            monkeypatch.setenv("FRAUD_API__URL", url)
-        monkeypatch.setattr(sys, "argv", ["poll", "--config", str(config), *arguments])
-        try:
-            poll.main()
-        except SystemExit as end:
-            return end.code
-        return 0
-
-    yield run
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def test_the_command_lands_and_reports_no_gaps(command, tmp_path, capsys):
-    with server(ok(answer("t1"))) as url:
-        assert command("--max-polls", "1", url=url) == 0
-    assert len(list((tmp_path / "var/landing").iterdir())) == 1
-    assert command("--gaps") == 0
-    assert "no gaps since 20" in capsys.readouterr().out
-
-
-def test_the_command_ends_with_1_when_every_call_was_missed(command, closed_port, capsys):
-    assert command("--max-polls", "1", url=f"http://127.0.0.1:{closed_port}/") == 1
-    assert capsys.readouterr().err.endswith("error: every call was missed (1 of 1)\n")
-
-
-def test_gaps_before_the_first_call(command, tmp_path, capsys):
-    assert command("--gaps") == 0
-    assert capsys.readouterr().out == "no calls yet in var/ingest.db\n"
-    assert not (tmp_path / "var/ingest.db").exists()
-
-
-def test_the_gap_report_is_a_table_with_a_total(command, tmp_path, capsys):
-    ledger = CallLedger(tmp_path / "var/ingest.db", Pace(5, 10))
-    for now in (START, START + 3600):
-        ledger.finish_call(ledger.take_slot(now).call, now + 1, "landed")
-    assert command("--gaps") == 0
-    out = capsys.readouterr().out
-    assert "2023-11-14 22:13:20 │ 2023-11-14 23:13:08 │               3,588 │          299" in out
-    assert "ingest was not running" in out
-    assert "total" in out
-    assert "2 gaps" in out
-
-
-def test_print_shows_a_table_and_lands_nothing(command, tmp_path, capsys):
-    body = json.dumps({"columns": COLUMNS, "data": [["t1", 1.5], ["[red]\x1b[31m", None], [7]]})
-    with server(ok(body.encode())) as url:
-        assert command("--print", url=url) == 0
-    out = capsys.readouterr().out
-    assert "trans_num" in out
-    assert "t1" in out
-    assert r"'[red]\x1b[31m'" in out  # neither markup nor a terminal's command
-    assert "transactions: 2" in out
-    assert "did not decode (not as long as `columns`): 1, such as [7]" in out
-    assert not (tmp_path / "var/landing").exists()
-    assert [call.outcome for call in read_calls(tmp_path / "var/ingest.db")] == ["printed"]
-
-
-def test_print_says_why_a_body_did_not_decode(command, capsys):
-    with server(ok(b"[]")) as url:
-        assert command("--print", url=url) == 0
-    assert "the body did not decode: expected an object" in capsys.readouterr().out
-
-
-def test_a_second_poller_says_so_in_a_line(command, tmp_path, capsys):
-    with exclusive(tmp_path / "var/ingest.db", tmp_path / "elsewhere"):
-        assert command("--max-polls", "1") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: another ingest runs here")
-    assert error.count("\n") == 1
-
-
-def test_a_landing_that_is_no_folder_is_refused(command, monkeypatch, capsys):
-    monkeypatch.setenv("FRAUD_LANDING__PATH", "hdfs://host/landing")
-    assert command("--max-polls", "1") == 1
-    assert "landing.path: expected a local folder or s3a://" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_mid_call_ends_it_when_the_answer_is_landed(command, tmp_path, caplog, number):
-    caplog.set_level(logging.INFO)
-
-    def interrupt(stream):
-        signal.pthread_kill(threading.main_thread().ident, number)
-        stream.write(ok(answer("t1")))
-
-    with server(interrupt) as url:
-        assert command(url=url) == 0
-    assert len(list((tmp_path / "var/landing").iterdir())) == 1
-    assert f"ended by {number.name}" in caplog.text
-
-
-@pytest.mark.parametrize("arguments", [["--max-polls", "0"], ["--print", "--gaps"]])
-def test_arguments_that_make_no_sense(command, arguments, capsys):
-    assert command(*arguments) == 2

@@ -23,11 +23,11 @@ from ingest.s3_landing import S3Landing
 from jobs.landing_upkeep import old_files
 from jobs.sole import sole
 from jobs.storage import files_in
+from tests.answers import ok, server
 from tests.conftest import free_port, payment
 from tests.models import register_champion
 from tests.s3_server import BUCKET, SECRET
 from tests.test_commands import CALLS_PER_MINUTE, System
-from tests.test_poll import ok, server
 
 SUBMIT = ("spark-submit", "--load-spark-defaults", "--properties-file", "spark-s3.conf")
 CONFIG = ("--config", "conf/s3.toml")

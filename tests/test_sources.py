@@ -108,56 +108,50 @@ def test_brokers_that_do_not_answer_end_the_job_in_a_line(spark, capsys):
     assert error.count("\n") == 1
 
 
-def test_spark_without_its_kafka_source_says_how_to_submit(spark, capsys, monkeypatch):
-    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: {0: range(0)})
-    with pytest.raises(SystemExit):
-        kafka_messages(spark, KafkaSettings(bootstrap_servers="127.0.0.1:1"), {}, "/nowhere")
-    assert "--properties-file spark-kafka.conf" in capsys.readouterr().err
+@pytest.fixture
+def said(spark, capsys, monkeypatch, tmp_path):
+    """What the job ends with where the topic has the offsets ``kept``, and tables ``written``."""
+
+    def end(kept, written, **options):
+        monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: kept)
+        kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", **options)
+        with pytest.raises(SystemExit):
+            kafka_messages(spark, kafka, written, str(tmp_path))
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    return end
+
+
+def test_spark_without_its_kafka_source_says_how_to_submit(said):
+    assert "--properties-file spark-kafka.conf" in said({0: range(0)}, {})
 
 
 GONE = {0: range(120, 150), 1: range(5, 9), 2: range(0)}
 
 
-def test_messages_that_the_topic_dropped_unread_end_the_job_with_advice(
-    spark, capsys, monkeypatch, tmp_path
-):
-    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
-    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+def test_messages_that_the_topic_dropped_unread_end_the_job_with_advice(said):
     written = {"payments/0": 99, "payments/1": 4, "payments-api": 7, "payments/x": 3}
-    with pytest.raises(SystemExit):
-        kafka_messages(spark, kafka, written, str(tmp_path))
-    said = capsys.readouterr().err
-    assert "partition 0: offsets 100 to 119 (20 messages)." in said
-    assert "FRAUD_KAFKA__SKIP_LOST=true" in said
-    assert said.count("\n") == 1
+    told = said(GONE, written)
+    assert "partition 0: offsets 100 to 119 (20 messages)." in told
+    assert "FRAUD_KAFKA__SKIP_LOST=true" in told
 
 
-def test_a_topic_that_was_made_anew_is_told_from_one_that_dropped_messages(
-    spark, capsys, monkeypatch, tmp_path
-):
-    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
-    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
+def test_a_topic_that_was_made_anew_is_told_from_one_that_dropped_messages(said):
     written = {"payments/0": 149, "payments/1": 9, "payments/2": 0}
-    with pytest.raises(SystemExit):
-        kafka_messages(spark, kafka, written, str(tmp_path))
-    said = capsys.readouterr().err
-    assert "topic payments ends before what was scored of it (partition 1, 2)" in said
-    assert "kafka.payments_topic" in said
-    assert said.count("\n") == 1
+    told = said(GONE, written, skip_lost=True)
+    assert "topic payments ends before what was scored of it (partition 1, 2)" in told
+    assert "kafka.payments_topic" in told
 
 
-def test_a_new_checkpoint_passes_over_what_is_lost_where_it_is_asked_to(
-    spark, capsys, caplog, monkeypatch, tmp_path
-):
-    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
-    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
-    with pytest.raises(SystemExit):  # as this Spark has no Kafka source
-        kafka_messages(spark, kafka, {"payments/0": 99}, str(tmp_path))
-    assert "spark-kafka.conf" in capsys.readouterr().err
+def test_a_new_checkpoint_passes_over_what_is_lost_where_it_is_asked_to(said, caplog):
+    told = said(GONE, {"payments/0": 99}, skip_lost=True)
+    assert "spark-kafka.conf" in told  # as this Spark has no Kafka source
     assert "offsets 100 to 119 (20 messages)" in caplog.text
 
 
-def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monkeypatch, tmp_path):
+def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, said, tmp_path):
     for folder in ("offsets", "commits"):
         (tmp_path / folder).mkdir()
     (tmp_path / "commits" / "8").write_text("v1\n{}")
@@ -172,11 +166,7 @@ def test_a_checkpoint_that_ran_is_asked_for_the_next_offsets(spark, capsys, monk
         0: 110,
         1: 9,
     }
-    monkeypatch.setattr("jobs.sources.kept_offsets", lambda kafka, topic: GONE)
-    kafka = KafkaSettings(bootstrap_servers="127.0.0.1:1", skip_lost=True)
-    with pytest.raises(SystemExit):
-        kafka_messages(spark, kafka, {}, str(tmp_path))
-    assert "offsets 110 to 119 (10 messages)" in capsys.readouterr().err
+    assert "offsets 110 to 119 (10 messages)" in said(GONE, {}, skip_lost=True)
 
 
 def test_a_login_goes_to_both_clients_and_shows_nowhere():

@@ -15,7 +15,6 @@ import pytest
 from deltalake import write_deltalake
 from mlflow import MlflowClient
 from mlflow.models import Model
-from threadpoolctl import threadpool_limits
 
 import training.dataset
 import training.train
@@ -37,12 +36,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 AS_OF = START + timedelta(days=70)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    with threadpool_limits(1):
-        yield
 
 
 @pytest.fixture(scope="module")
