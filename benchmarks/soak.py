@@ -57,7 +57,7 @@ console = Console(width=None if sys.stdout.isatty() else 150)
 @dataclass(frozen=True)
 class Plan:
     """How long, how fast, and where. Retentions are a tenth of the time; maintain runs twice in
-    that.
+    that, monitor once. Data files are large from 8 MB on, so that there are some after minutes.
     """
 
     minutes: float
@@ -82,6 +82,7 @@ class Plan:
             "FRAUD_SMTP__PORT": str(free_port()),
             "FRAUD_MAINTAIN__VACUUM_HOURS": hours,
             "FRAUD_MAINTAIN__LOG_HOURS": hours,
+            "FRAUD_MAINTAIN__TARGET_FILE_MB": "8",
             "FRAUD_MAINTAIN__LANDING_DAYS": str(self.retention_minutes / 1440),
             **collection_log(self.folder / "logs"),
         }
@@ -129,7 +130,7 @@ def running(settings: Settings, plan: Plan) -> Iterator[dict[str, Part]]:
         "score": spark_job("jobs/score.py", CONFIG),
         "label": [python, module, "jobs.label"],
         "ingest": [python, module, "ingest.poll"],
-        "monitor": [python, module, "jobs.monitor", "--every", f"{10 * minutes:g}m"],
+        "monitor": [python, module, "jobs.monitor", "--every", f"{2 * minutes:g}m"],
         "maintain": [python, module, "jobs.maintain", "--every", f"{minutes:g}m"],
     }  # fmt: skip
     with ExitStack() as stack:

@@ -2,7 +2,8 @@
 is known yet. Pure functions on the payments of one UTC day of receipt.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,7 +43,7 @@ def has_matured(day: datetime, now: datetime, maturity_days: float) -> bool:
 
 def day_rows(
     day: datetime,
-    payments: pd.DataFrame,
+    payments: Iterable[pd.DataFrame],
     verdicts: pd.DataFrame,
     mailed: frozenset[str],
     rejected: int,
@@ -52,17 +53,22 @@ def day_rows(
     """The rows of `model_metrics` of the UTC ``day`` (its midnight), but for drift: one a version.
 
     Args:
-        payments: n rows received that day, ``PAYMENT_COLUMNS``.
+        payments: the rows received that day in frames, each of n rows with ``PAYMENT_COLUMNS``;
+            of a row 43 bytes are kept until all are read.
         verdicts: ``jobs.label_ledger.standing_verdicts(…, now)``.
         mailed: `trans_num` of hits whose mail went out.
         rejected: payloads received that day that are no valid payment.
     """
-    is_matured = has_matured(day, now, settings.label.maturity_days)
-    known = payments.dropna(subset=["fraud_score"])
-    for (name, version), group in known.groupby(VERSION, sort=True):
-        told = group["trans_num"].isin(verdicts.index).to_numpy()
-        truth = known_truth(group, verdicts, now, settings.label.maturity_days)
-        hits = group["prediction"].to_numpy(dtype=bool)
+    maturity = settings.label.maturity_days
+    is_matured = has_matured(day, now, maturity)
+    kept: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+    for frame in payments:
+        known = frame.dropna(subset=["fraud_score"])
+        for version, group in known.groupby(VERSION, sort=False):
+            kept[version].append(_judged(group, verdicts, mailed, now, maturity))
+    for (name, version), parts in sorted(kept.items()):
+        group = pd.concat(parts, ignore_index=True)
+        told, truth, hits = (group[column].to_numpy() for column in ("told", "truth", "hit"))
         measures = _measured if is_matured else _estimated
         yield {
             "day": day.date(),
@@ -77,10 +83,35 @@ def day_rows(
             "labelled_hits": int((told & hits).sum()),
             "verified_precision": _mean(truth[told & hits]),
             **measures(group, truth, hits, settings),
-            "alerts_sent": int(group["trans_num"][hits].isin(mailed).sum()),
+            "alerts_sent": int(group["mailed"].sum()),
             "rejected": rejected,
-            **_delays(group),
+            **_delays(group["delay"]),
         }
+
+
+def _judged(
+    payments: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    mailed: frozenset[str],
+    now: datetime,
+    maturity_days: float,
+) -> pd.DataFrame:
+    """What the measures need of payments, without their text: cards are told apart by a hash of 64
+    bits.
+    """
+    hits = payments["prediction"].to_numpy(dtype=bool)
+    return pd.DataFrame(
+        {
+            "card": pd.util.hash_array(payments["cc_num"].to_numpy(dtype=object), categorize=False),
+            "amt": payments["amt"].to_numpy(np.float64),
+            "fraud_score": payments["fraud_score"].to_numpy(np.float64),
+            "truth": known_truth(payments, verdicts, now, maturity_days),
+            "delay": (payments["scored_at"] - payments["ingested_at"]).dt.total_seconds(),
+            "told": payments["trans_num"].isin(verdicts.index).to_numpy(),
+            "hit": hits,
+            "mailed": hits & payments["trans_num"].isin(mailed).to_numpy(),
+        }
+    )
 
 
 def drift_columns(drift: Drift | None) -> dict[str, Any]:
@@ -101,7 +132,7 @@ def _measured(
     look_cost = cents(settings.train.look_cost_usd)
     saved, lost = money_cents(frauds, amounts, hits, look_cost)
     one_day = np.zeros(len(payments), np.int64)
-    cards = payments["cc_num"].to_numpy(dtype=object)
+    cards = payments["card"].to_numpy()
     return {
         "frauds": float(frauds.sum()),
         "precision": _mean(frauds[hits]),
@@ -138,8 +169,8 @@ def _estimated(
     }
 
 
-def _delays(payments: pd.DataFrame) -> dict[str, float | None]:
-    seconds = (payments["scored_at"] - payments["ingested_at"]).dt.total_seconds().dropna()
+def _delays(delay: "pd.Series[float]") -> dict[str, float | None]:
+    seconds = delay.dropna()
     if not len(seconds):
         return dict.fromkeys(f"delay_seconds_p{percent}" for percent in (50, 95, 99))
     return {

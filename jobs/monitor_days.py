@@ -85,7 +85,7 @@ class DayMeasurer:
     def rows(self, day: datetime) -> Iterator[dict[str, Any]]:
         """The rows of a day: one a version."""
         until = min(day + DAY, self._now)
-        payments = self.transactions.rows(day, until, PAYMENT_COLUMNS)
+        payments = self.transactions.frames(day, until, PAYMENT_COLUMNS)
         alerts = self._alerts.rows(day, self._now, ["trans_num", "status"])
         mailed = frozenset(alerts.loc[alerts["status"] == "sent", "trans_num"])
         sample = self.sample(day, until)

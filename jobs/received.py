@@ -2,7 +2,7 @@
 asked for, only the files that can hold them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +20,8 @@ from jobs.features import FEATURE_NAMES
 from jobs.tables import arrow_schema, rows_where
 
 FEATURES = "features"
+_BATCH_ROWS, _BATCHES_AHEAD, _FILES_AHEAD = 32_768, 2, 1
+"""What is read at once: the defaults read hundreds of MB ahead of what is worked on."""
 
 
 class Received:
@@ -41,11 +43,10 @@ class Received:
     def last(self, until: datetime) -> datetime | None:
         """When the last row before ``until`` was received; None where there is none."""
         for since in (until - timedelta(days=1), datetime(1970, 1, 1, tzinfo=until.tzinfo)):
-            batches = self._dataset.to_batches(
-                columns=[self._moment], filter=self._between(since, until)
-            )
             latest: list[datetime] = [
-                pc.max(batch.column(0)).as_py() for batch in batches if batch.num_rows
+                pc.max(batch.column(0)).as_py()
+                for batch in self._batches(since, until, [self._moment])
+                if batch.num_rows
             ]
             if latest:
                 return max(latest)
@@ -54,9 +55,7 @@ class Received:
     def days(self, since: datetime, until: datetime) -> list[datetime]:
         """The UTC midnights of the days in which something was received in [since, until)."""
         found: set[int] = set()
-        for batch in self._dataset.to_batches(
-            columns=[self._moment], filter=self._between(since, until)
-        ):
+        for batch in self._batches(since, until, [self._moment]):
             days = batch.column(0).cast(pa.int64()).to_numpy() // 86_400_000_000
             found.update(np.unique(days).tolist())
         return [_midnight(day, since) for day in sorted(found)]
@@ -66,6 +65,13 @@ class Received:
         table = self._dataset.to_table(list(columns), filter=self._between(since, until))
         found: pd.DataFrame = table.to_pandas()
         return found
+
+    def frames(
+        self, since: datetime, until: datetime, columns: Sequence[str]
+    ) -> Iterator[pd.DataFrame]:
+        """The rows received in [since, until), some ten thousand at a time."""
+        for batch in self._batches(since, until, columns):
+            yield batch.to_pandas()
 
     def days_of(self, trans_nums: Sequence[str], since: datetime) -> set[datetime]:
         """The UTC midnights of the days, from ``since`` on, on which these were received."""
@@ -88,12 +94,19 @@ class Received:
         rng = np.random.default_rng(seed)
         drawn = [
             batch.filter(pa.array(rng.random(batch.num_rows) < share))
-            for batch in self._dataset.to_batches(
-                columns=columns, filter=self._between(since, until)
-            )
+            for batch in self._batches(since, until, columns)
         ]
         schema = pa.schema([self._dataset.schema.field(name) for name in columns])
         return _flat(pa.Table.from_batches(drawn, schema))
+
+    def _batches(
+        self, since: datetime, until: datetime, columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        found: Iterator[pa.RecordBatch] = self._dataset.to_batches(
+            columns=list(columns), filter=self._between(since, until), batch_size=_BATCH_ROWS,
+            batch_readahead=_BATCHES_AHEAD, fragment_readahead=_FILES_AHEAD,
+        )  # fmt: skip
+        return found
 
     def _between(self, since: datetime, until: datetime) -> Any:
         moment = pc.field(self._moment)

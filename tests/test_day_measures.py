@@ -34,9 +34,10 @@ FOUR = (("a", 0.9, True, 200.0), ("b", 0.8, True, 50.0), ("c", 0.25, False, 300.
 TOLD = ledger(("a", True, 3), ("c", True, 2), ("d", False, 1))
 
 
-def rows(settings, frame, now, told=TOLD, mailed=("a",), rejected=5):
+def rows(settings, payments, now, told=TOLD, mailed=("a",), rejected=5):
     verdicts = standing_verdicts(told)
-    return list(day_rows(DAY, frame, verdicts, frozenset(mailed), rejected, now, settings))
+    frames = [payments] if isinstance(payments, pd.DataFrame) else payments
+    return list(day_rows(DAY, frames, verdicts, frozenset(mailed), rejected, now, settings))
 
 
 def test_a_matured_day_is_measured_by_the_truth(settings):
@@ -90,6 +91,17 @@ def test_each_version_has_a_row_of_its_own(settings):
     assert [first["model_version"], second["model_version"]] == ["3", "4"]
     assert (first["frauds"], second["frauds"]) == (1, 1)
     assert second["precision"] == 0
+
+
+@pytest.mark.parametrize("now", [NOW, YOUNG])
+def test_it_does_not_matter_in_which_frames_a_day_is_read(settings, now):
+    whole = pd.concat(
+        [payments(*FOUR), payments(*FOUR[:3], version="4", delay=5.0), payments(FOUR[2], FOUR[3])],
+        ignore_index=True,
+    )
+    parts = [whole[:1], whole[1:1], whole[1:6], whole[6:]]
+    assert rows(settings, iter(parts), now) == rows(settings, whole, now)
+    assert len(rows(settings, whole, now)) == 2
 
 
 def test_what_has_no_value_is_none_and_not_0(settings):
