@@ -61,11 +61,11 @@ def day_rows(
     """
     maturity = settings.label.maturity_days
     is_matured = has_matured(day, now, maturity)
-    kept: dict[tuple[str, str], list[pd.DataFrame]] = defaultdict(list)
+    kept: dict[tuple[Any, Any], list[pd.DataFrame]] = defaultdict(list)
     for frame in payments:
         known = frame.dropna(subset=["fraud_score"])
-        for version, group in known.groupby(VERSION, sort=False):
-            kept[version].append(_judged(group, verdicts, mailed, now, maturity))
+        for (name, version), group in known.groupby(VERSION, sort=False):
+            kept[name, version].append(_judged(group, verdicts, mailed, now, maturity))
     for (name, version), parts in sorted(kept.items()):
         group = pd.concat(parts, ignore_index=True)
         told, truth, hits = (group[column].to_numpy() for column in ("told", "truth", "hit"))

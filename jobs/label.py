@@ -13,6 +13,8 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from conf.lock import Locked, locked
 from conf.settings import Settings, settings_from_arguments, stop
@@ -69,7 +71,6 @@ def main() -> int:
     settings, arguments = settings_from_arguments(parser)
     log_to_stderr()
     inbox = settings.label.inbox
-    inbox.mkdir(parents=True, exist_ok=True)
     told = {name: getattr(arguments, name) for name in ONE_VERDICT}
     is_one = any(value is not None for value in told.values())
     if is_one:
@@ -77,16 +78,36 @@ def main() -> int:
             verdict_of(told, utc_now())
         except ValueError as error:
             stop(str(error), status=2)
+        inbox.mkdir(parents=True, exist_ok=True)
         drop_verdict(inbox, told if settings.pan_key is None else masked_verdict(told))
     try:
         ended = stop_on_signals()
-        with locked(inbox), sole(settings.warehouse, "label", ended):
+        with label_alone(settings, ended):
             run_label(LabelJob(settings), settings, is_one or arguments.once, ended)
     except Locked:
         if not is_one:
-            stop(f"another label job runs here (it holds {inbox})")
+            stop(label_is_running(settings))
         log.info("left in %s for the label job that is running", inbox)
     return 0
+
+
+@contextmanager
+def label_alone(settings: Settings, ended: threading.Event) -> Iterator[None]:
+    """Keep other label jobs away from the inbox, which is made where it is missing, and from the
+    warehouse (``jobs.sole``), until the block ends.
+
+    Raises:
+        Locked: another one has the inbox.
+    """
+    inbox = settings.label.inbox
+    inbox.mkdir(parents=True, exist_ok=True)
+    with locked(inbox), sole(settings.warehouse, "label", ended):
+        yield
+
+
+def label_is_running(settings: Settings) -> str:
+    """What is said where ``label_alone`` raises."""
+    return f"another label job runs here (it holds {settings.label.inbox})"
 
 
 def run_label(job: LabelJob, settings: Settings, once: bool, ended: threading.Event) -> None:

@@ -1,4 +1,5 @@
-"""Score payments as they land: ``spark-submit … jobs/score.py --config conf/local.toml [--once]``.
+"""Score payments as they land: ``spark-submit … jobs/score.py --config conf/local.toml``, with
+``--once`` what is there; ``--beside label maintain`` does the work of these jobs in its process.
 
 One streaming query. Each micro-batch is parsed, goes through the stateful operator, is scored by
 the champion of the registry and written to Delta: `transactions` and `rejected`. With Kafka in the
@@ -22,6 +23,7 @@ from conf.settings import Settings, settings_from_arguments, stop
 from ingest.payment_files import PaymentFileError
 from jobs.alarm import AlarmsBeside, send_alarm
 from jobs.arrivals import cut_into_buckets
+from jobs.beside import add_beside, beside
 from jobs.card_memory import KEYED_BLOCK, add_memory, keyed_blocks
 from jobs.champion import CHALLENGER, AliasWatcher, NoModel
 from jobs.lineup import LiveModels, Models
@@ -71,14 +73,20 @@ def main() -> int:
     """Parse arguments, wire, run."""
     parser = argparse.ArgumentParser(description="Score payments as they land.")
     parser.add_argument("--once", action="store_true", help="work through what is there, then end")
+    add_beside(parser)
     settings, arguments = settings_from_arguments(parser)
+    if arguments.once and arguments.beside:
+        parser.error("--beside is for a job that runs on, --once ends")
     log_to_stderr()
     spark = spark_session("score")
     ended = stop_on_signals()
-    with sole(settings.warehouse, "score", ended):
+    with (
+        sole(settings.warehouse, "score", ended),
+        beside(arguments.beside, settings, ended) as others,
+    ):
         status = score_with_aliases(spark, settings, arguments.once, ended)
     spark.stop()
-    return status
+    return 1 if others.failed else status
 
 
 def score_with_aliases(

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -76,17 +76,23 @@ def test_payments_are_scored_mailed_and_labelled_on_s3(
     monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
     page = {"spark.ui.enabled": "true", "spark.ui.port": str(free_port())}
     shown = [part for name, value in page.items() for part in ("--conf", f"{name}={value}")]
-    score = system.start("batch 0:", *SUBMIT, *shown, "jobs/score.py", *CONFIG)
+    together = ("--beside", "label", "maintain")
+    score = system.start("batch 0:", *SUBMIT, *shown, "jobs/score.py", *CONFIG, *together)
     check_secret(f"http://127.0.0.1:{page['spark.ui.port']}")
-    # A second one is refused while the first runs; labels are merged beside it.
-    with pytest.raises(SystemExit), sole(on_s3.warehouse, "score", threading.Event()):
-        raise AssertionError("both run")
-    assert "another score job works on s3a://fraud-detector/warehouse" in capsys.readouterr().err
+    # All jobs that write are in this one driver; a second of each is refused while it runs.
+    for job in ("score", "label", "maintain"):
+        with pytest.raises(SystemExit), sole(on_s3.warehouse, job, threading.Event()):
+            raise AssertionError("both run")
+        told = capsys.readouterr().err
+        assert f"another {job} job works on s3a://fraud-detector/warehouse" in told
     verdict = ("--trans-num", f"{2:032x}", "--fraud", "yes", "--source", "holder")
     system.run(sys.executable, "-m", "jobs.label", *CONFIG, *verdict)
-    os.killpg(score.pid, signal.SIGINT)
     assert score.stdout is not None
-    said = score.stdout.read()
+    said = "".join(until("payments labelled: 1", score.stdout))
+    os.killpg(score.pid, signal.SIGINT)
+    said += score.stdout.read()
+    assert "label ended on request" in said
+    assert "maintain ended on request" in said
     assert numbers() == [1, 2, 4]
     assert table("rejected")["reason"].str.contains("amt").all()
 
@@ -110,6 +116,14 @@ def test_payments_are_scored_mailed_and_labelled_on_s3(
     assert sorted(int(name, 16) for name in alerts["trans_num"]) == [1, 4, 5]
     assert set(alerts["status"]) == {"pending"}
     assert SECRET not in system.said + said
+
+
+def until(text: str, lines: Iterable[str]) -> Iterator[str]:
+    """The lines up to the first with ``text`` in it."""
+    for line in lines:
+        yield line
+        if text in line:
+            return
 
 
 def check_secret(page: str) -> None:
