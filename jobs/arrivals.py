@@ -85,9 +85,13 @@ def place_of(hashes: Integers, buckets: int) -> Integers:
 
 
 def _identities(parsed: pa.Table, is_valid: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """The hashes of each row. A rejected payload with a `trans_num` is identified by itself."""
-    names = pc.if_else(pa.array(is_valid), parsed["trans_num"], parsed["payload"])
-    return identity_hashes(as_objects(names), as_objects(parsed["cc_num"])) | {
+    """The hashes of each row. A rejected payload with a `trans_num` is identified by itself alone,
+    which `rejected` holds.
+    """
+    valid = pa.array(is_valid)
+    names = pc.if_else(valid, parsed["trans_num"], parsed["payload"])
+    cards = pc.if_else(valid, parsed["cc_num"], None)
+    return identity_hashes(as_objects(names), as_objects(cards)) | {
         "has_identity": pc.is_valid(parsed["trans_num"]).to_numpy()
     }
 
@@ -158,17 +162,19 @@ def judge_identifiers(
 
 
 def to_chunks(arrived: pa.Table) -> Iterator[Chunk]:
-    """All payments, or identifiers, of a bucket as they are remembered: chunks of moderate size,
-    each card, or identifier, in one of them.
+    """All payments and rejected payloads, or identifiers, of a bucket as they are remembered: in
+    chunks of moderate size, each card, or identifier, in one of them.
 
     Args:
         arrived: rows of ``cut_into_buckets``, in order of arrival, each the first of its kind.
     """
-    is_payments = "cc_num" in arrived.column_names
-    records = records_of(arrays_of_table(arrived)) if is_payments else Records.empty()
-    identifiers = identifiers_of(arrived)
-    hashes = arrived["card" if is_payments else "high"].to_numpy()
-    yield from in_parts(Chunk(records, identifiers), hashes)
+    named = arrived
+    if "cc_num" in arrived.column_names:
+        is_valid = pc.is_null(arrived["reason"])
+        payments, named = arrived.filter(is_valid), arrived.filter(pc.invert(is_valid))
+        chunk = Chunk(records_of(arrays_of_table(payments)), identifiers_of(payments))
+        yield from in_parts(chunk, payments["card"].to_numpy())
+    yield from in_parts(Chunk(Records.empty(), identifiers_of(named)), named["high"].to_numpy())
 
 
 def in_parts(chunk: Chunk, hashes: Integers) -> Iterator[Chunk]:

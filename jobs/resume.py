@@ -23,7 +23,7 @@ log = logging.getLogger("jobs.resume")
 
 LAST_POSITION = 2**63 - 1
 _LOWEST = -(2**63)
-_LAYOUT = 2  # of the state: changes with jobs.bucket and jobs.bucket_keys
+_LAYOUT = 3  # of the state: changes with jobs.bucket, jobs.bucket_keys and how Spark keeps it
 
 _POSITIONS = StructType([StructField("source", StringType()), StructField("position", LongType())])
 

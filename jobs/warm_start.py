@@ -1,9 +1,10 @@
 """What a new checkpoint remembers from the start: the payments that `transactions` and `duplicates`
-hold, and those of CSV files.
+hold, and those of CSV files; and what was `rejected`, so that it is rejected once.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
+from functools import reduce
 
 import numpy as np
 import pandas as pd
@@ -49,11 +50,21 @@ def past_chunks(
     """
     if not settings.score.history and path_exists(spark, f"{folder}/_SUCCESS"):
         return spark.read.schema(KEYED_BLOCK).parquet(folder)
-    known = _known_payments(spark, settings, "transactions", written, now)
-    payments = _from_files(spark, settings, known, now) if settings.score.history else known
-    if payments.isEmpty():
+    newest = _newest(spark, settings, written, now)
+
+    def known(table: str, moment: str) -> DataFrame:
+        rows = read_table(spark, settings.warehouse, table)
+        return _that_matter(rows, F.col(moment), newest, written, settings)
+
+    past = known("transactions", "ingested_at").transform(_as_parsed, F.col("ingested_at"))
+    if settings.score.history:
+        past = _from_files(spark, settings, past, now)
+    again = known("duplicates", "ingested_at").transform(_as_parsed, F.col("ingested_at"))
+    past = past.unionByName(again).unionByName(
+        known("rejected", "received_at").transform(_no_payments)
+    )
+    if past.isEmpty():
         return None
-    known_elsewhere = _known_payments(spark, settings, "duplicates", written, now)
     buckets = settings.score.buckets
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -69,7 +80,7 @@ def past_chunks(
         chunks = keyed_blocks([(key, chunk.to_bytes()) for chunk in to_chunks(ordered)])
         return pa.Table.from_batches([chunks])
 
-    blocks = payments.unionByName(known_elsewhere).mapInArrow(cut, KEYED_BLOCK)
+    blocks = past.mapInArrow(cut, KEYED_BLOCK)
     chunks = blocks.groupBy("bucket").applyInArrow(merge, KEYED_BLOCK)
     chunks.write.mode("overwrite").parquet(folder)
     return spark.read.schema(KEYED_BLOCK).parquet(folder)
@@ -90,21 +101,39 @@ def without_repeats(past: pa.Table) -> pa.Table:
     return past.filter(pa.array(~(is_repeat & from_file)))
 
 
-def _known_payments(
-    spark: SparkSession, settings: Settings, table: str, written: Mapping[str, int], now: datetime
+def _newest(
+    spark: SparkSession, settings: Settings, written: Mapping[str, int], now: datetime
 ) -> DataFrame:
-    """The payments of a table that may still matter, counted back from the newest scored one, as
-    the buckets of a stream that runs count.
+    """When the newest payment of the past was received: one row, `newest`; NULL where there is
+    none.
     """
-    payments = read_table(spark, settings.warehouse, table)
-    scored = read_table(spark, settings.warehouse, "transactions").where(_is_written(written))
-    newest = scored.agg(F.least(F.max("ingested_at"), F.lit(now)).alias("newest"))
+    moments = reduce(
+        DataFrame.unionByName,
+        (
+            read_table(spark, settings.warehouse, table)
+            .where(_is_written(written))
+            .select(F.col(moment).alias("moment"))
+            for table, moment in (("transactions", "ingested_at"), ("rejected", "received_at"))
+        ),
+    )
+    return moments.agg(F.least(F.max("moment"), F.lit(now)).alias("newest"))
+
+
+def _that_matter(
+    rows: DataFrame,
+    moment: Column,
+    newest: DataFrame,
+    written: Mapping[str, int],
+    settings: Settings,
+) -> DataFrame:
+    """The rows of the past that may still matter, counted back from the newest one, as the buckets
+    of a stream that runs count.
+    """
     days = max(settings.score.seen_days, MOST_DAYS) + 1 + DAYS_OF_DOUBT
     return (
-        payments.crossJoin(F.broadcast(newest))
-        .where(F.col("ingested_at") >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
+        rows.crossJoin(F.broadcast(newest))
+        .where(moment >= F.col("newest") - F.make_dt_interval(days=F.lit(days)))
         .where(_is_written(written))
-        .transform(_as_parsed, F.col("ingested_at"))
     )
 
 
@@ -124,6 +153,16 @@ def _from_files(
     files = files.assign(source=_FILES, position=range(len(files)))[list(_REMEMBERED)]
     earlier = spark.createDataFrame(files).transform(_as_parsed, F.lit(now))
     return earlier.unionByName(known)
+
+
+def _no_payments(rejected: DataFrame) -> DataFrame:
+    """Rows of `rejected` as they were parsed, but for what the payload has of a payment."""
+    payment = {"cc_num": "string", "trans_num": "string", "category": "string", "amt": "double"}
+    nothing = [F.lit(None).cast(kind).alias(name) for name, kind in payment.items()]
+    event_time = F.lit(None).cast("timestamp").alias("event_time")
+    return rejected.select(
+        "source", "position", *nothing, event_time, "received_at", "payload", "reason"
+    )
 
 
 def _as_parsed(payments: DataFrame, received_at: Column) -> DataFrame:

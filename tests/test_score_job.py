@@ -3,10 +3,12 @@
 import json
 import shutil
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Schema
@@ -141,6 +143,57 @@ def test_a_batch_that_died_appears_once(score, table, settings, monkeypatch, die
     assert [row["payload"] for row in table("rejected")] == ["x"]
 
 
+def test_what_a_failed_attempt_left_of_the_state_is_not_taken_for_that_of_the_one_that_counts(
+    score, table, settings, monkeypatch, tmp_path
+):
+    one_by_one = settings.model_copy(
+        update={"score": settings.score.model_copy(update={"max_files_per_batch": 1})}
+    )
+    land(settings.landing.path, 0, [payment(1)])
+    assert score(job_settings=one_by_one) == 0
+    checkpoint, at_the_kill = Path(settings.warehouse.checkpoint("score")), tmp_path / "at the kill"
+    commit = jobs.micro_batch.commit
+
+    def failing(table, files, query, batch_id):
+        raise OSError(28, "No space left on device")
+
+    def killed(table, files, query, batch_id):
+        if batch_id == 3 and not at_the_kill.exists():
+            shutil.copytree(checkpoint, at_the_kill)
+        return commit(table, files, query, batch_id)
+
+    land(settings.landing.path, 10, [payment(2), payment(3, lat=91)])
+    monkeypatch.setattr(jobs.micro_batch, "commit", failing)
+    assert score(job_settings=one_by_one) == 1  # its tasks have written their state
+    land(settings.landing.path, 20, [payment(4)])
+    land(settings.landing.path, 30, [payment(2), payment(3, lat=91), payment(5)])
+    monkeypatch.setattr(jobs.micro_batch, "commit", killed)
+    assert score(job_settings=one_by_one) == 0
+    shutil.rmtree(checkpoint)
+    at_the_kill.rename(checkpoint)
+    forget_what_workers_hold()
+    land(settings.landing.path, 40, [payment(4), payment(6)])
+    assert score(job_settings=one_by_one) == 0
+    assert ids(table("transactions")) == [1, 2, 4, 5, 6]
+    counts = [row["features"]["payment_count_by_card_today"] for row in table("transactions")]
+    assert counts == [0, 1, 2, 3, 4]
+    assert len(table("rejected")) == 1
+
+
+def forget_what_workers_hold():
+    """End Spark's Python workers, which wait for work: the next ones read the state."""
+    own = {process.pid for process in psutil.Process().children(recursive=True)}
+    found = psutil.process_iter(["cmdline", "ppid"])
+    pyspark = [one for one in found if "pyspark.daemon" in (one.info["cmdline"] or ())]
+    forked_from = {one.pid for one in pyspark}
+    workers = [one for one in pyspark if one.pid in own and one.info["ppid"] in forked_from]
+    assert workers
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    psutil.wait_procs(workers)
+
+
 def test_a_batch_whose_commit_was_lost_appears_once(score, table, settings):
     land(settings.landing.path, 0, [payment(1), "x"])
     assert score() == 0
@@ -192,6 +245,18 @@ def test_a_new_checkpoint_remembers_payments_whose_files_were_archived(score, ta
     assert arrivals["position"].tolist() == [0, 1, 10, 11, 20, 21]
 
 
+def test_a_new_checkpoint_remembers_what_was_rejected(score, table, settings):
+    bad = payment(1, lat=91), payment(2, cc_num=5000123412341234, amt=-1), "no json"
+    land(settings.landing.path, 0, bad)
+    assert score() == 0  # also where nothing was scored yet
+    for first in (10, 20):
+        shutil.rmtree(settings.warehouse.checkpoint("score"))
+        land(settings.landing.path, first, [*bad[:2], payment(first)])
+        assert score() == 0
+        assert [row["position"] for row in table("rejected")] == [0, 1, 2]
+    assert ids(table("transactions")) == [10, 20]
+
+
 def test_a_new_checkpoint_starts_behind_what_the_tables_hold(score, table, settings):
     land(settings.landing.path, 0, [payment(1), "x", payment(2)])
     (Path(settings.landing.path) / "foreign.txt").write_text("a line from elsewhere\n")
@@ -214,7 +279,7 @@ def test_a_checkpoint_with_another_number_of_buckets_is_refused(score, table, se
     land(settings.landing.path, 0, [payment(1)])
     assert score() == 0
     other = settings.model_copy(update={"score": settings.score.model_copy(update={"buckets": 5})})
-    with pytest.raises(OtherLayout, match="has the layout v2-buckets-16, expected v2-buckets-5"):
+    with pytest.raises(OtherLayout, match="has the layout v3-buckets-16, expected v3-buckets-5"):
         score(job_settings=other)
     shutil.rmtree(settings.warehouse.checkpoint("score"))
     land(settings.landing.path, 10, [payment(1), payment(2)])

@@ -52,13 +52,14 @@ def rights_revoked(system: System) -> str:
 
 
 def checkpoint_damaged(system: System) -> str:
-    """Damage the newest file of each part of the score job's checkpoint, in each way; do what the
-    job says.
+    """Damage the newest file of each part of the score job's checkpoint, in a way that is drawn; do
+    what the job says.
     """
-    moved = sum(_damage(system, damage, part) for damage in DAMAGES for part in PARTS)
+    drawn = {part: system.rng.choice(list(DAMAGES)) for part in PARTS}
+    moved = sum(_damage(system, damage, part) for part, damage in drawn.items())
     system.wait_ready("score")
-    ways = ", then ".join(DAMAGES)
-    return f"newest file of {', '.join(PARTS)} {ways}; checkpoint moved away {moved} times"
+    told = ", ".join(f"{part} {damage}" for part, damage in drawn.items())
+    return f"newest file of {told}; checkpoint moved away {moved} times"
 
 
 def _cut(path: Path) -> None:
