@@ -9,6 +9,7 @@ from deltalake import write_deltalake
 
 from jobs.bucket import DAYS_OF_DOUBT, Chunk
 from jobs.history import MOST_DAYS
+from jobs.schemas import WRITTEN_TABLES
 from jobs.tables import ensure_table
 from jobs.warm_start import past_chunks
 from tests.conftest import payment
@@ -24,8 +25,7 @@ def past(spark, settings, tmp_path):
     """
 
     def given(rows, **score):
-        path = ensure_table(settings.warehouse, "transactions")
-        ensure_table(settings.warehouse, "duplicates")
+        path, *_ = [ensure_table(settings.warehouse, name) for name in WRITTEN_TABLES]
         write_deltalake(path, pa.concat_tables(rows), mode="append")
         job = settings.model_copy(update={"score": settings.score.model_copy(update=score)})
         chunks = past_chunks(spark, job, {"api": 99, "b": 99}, str(tmp_path / "past"), NOW)
