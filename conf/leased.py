@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 @contextmanager
 def leased(lease: Lease, ended: threading.Event) -> Iterator[None]:
     """Hold ``lease`` until the block ends; end this process with one line where S3 does not answer.
-    ``ended`` is set should another process have taken it.
+    ``ended`` is set should another process have taken it; then this one ends with status 1.
 
     Raises:
         Locked: another process holds it.
@@ -24,7 +24,7 @@ def leased(lease: Lease, ended: threading.Event) -> Iterator[None]:
         lease.take()
     except OSError as error:
         stop(str(error))
-    released = threading.Event()
+    released, lost = threading.Event(), threading.Event()
 
     def renew() -> None:
         while not released.wait(RENEW_SECONDS):
@@ -32,6 +32,7 @@ def leased(lease: Lease, ended: threading.Event) -> Iterator[None]:
                 lease.renew()
             except Locked as error:
                 log.error("this process ends: %s", error)
+                lost.set()
                 ended.set()
                 return
             except OSError as error:
@@ -45,3 +46,5 @@ def leased(lease: Lease, ended: threading.Event) -> Iterator[None]:
         released.set()
         renewing.join()
         lease.release()
+    if lost.is_set():
+        raise SystemExit(1)

@@ -48,15 +48,20 @@ _SECOND_KEY = "fraud-detector-1"
 _ROWS_A_CHUNK = 100_000
 
 
-def cut_into_buckets(parsed: pa.Table, buckets: int) -> Iterator[tuple[int, bytes]]:
+def cut_into_buckets(
+    parsed: pa.Table, buckets: int, are_remembered: bool = False
+) -> Iterator[tuple[int, bytes]]:
     """Blocks and the keys of the state that they go to: each row in the block of its card, from 0
     on; the identifier of each valid payment in the block of its `trans_num`, below 0.
 
     Args:
         parsed: ``jobs.parse.PARSED``, or as much of it as is to be remembered.
+        are_remembered: they only are; the blocks need no payloads.
     """
     is_valid = pc.is_null(parsed["reason"]).to_numpy()
     identity = _identities(parsed, is_valid)
+    if are_remembered:
+        parsed = parsed.drop_columns(["payload"])
     marked = pa.table({name: parsed[name] for name in parsed.column_names} | identity)
     keys = np.where(is_valid, identity["card"], identity["high"])
     for bucket, rows in split(marked, card_bucket(keys, buckets)):

@@ -62,15 +62,17 @@ def beside(names: Sequence[str], settings: Settings, ended: threading.Event) -> 
         def run(name: str) -> None:
             try:
                 works[name]()
-            except Exception:
+            except BaseException:  # also a panic of delta-rs
                 log.exception("%s failed, this process ends", name)
                 running.failed.append(name)
                 ended.set()
 
-        threads = [threading.Thread(target=run, args=(name,), name=name) for name in works]
-        for thread in threads:
-            thread.start()
+        threads = []
         try:
+            for name in works:
+                thread = threading.Thread(target=run, args=(name,), name=name)
+                thread.start()
+                threads.append(thread)
             yield running
         finally:
             ended.set()

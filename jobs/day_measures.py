@@ -97,16 +97,20 @@ def _judged(
     maturity_days: float,
 ) -> pd.DataFrame:
     """What the measures need of payments, without their text: cards are told apart by a hash of 64
-    bits.
+    bits, 0 where there is none.
     """
+    numbers = payments["cc_num"].to_numpy(dtype=object)
+    cards = pd.util.hash_array(numbers, categorize=False)
     hits = payments["prediction"].to_numpy(dtype=bool)
     return pd.DataFrame(
         {
-            "card": pd.util.hash_array(payments["cc_num"].to_numpy(dtype=object), categorize=False),
+            "card": np.where(pd.isna(numbers), np.uint64(0), cards),
             "amt": payments["amt"].to_numpy(np.float64),
             "fraud_score": payments["fraud_score"].to_numpy(np.float64),
             "truth": known_truth(payments, verdicts, now, maturity_days),
-            "delay": (payments["scored_at"] - payments["ingested_at"]).dt.total_seconds(),
+            "delay": (payments["scored_at"] - payments["ingested_at"])
+            .dt.total_seconds()
+            .to_numpy(np.float64),
             "told": payments["trans_num"].isin(verdicts.index).to_numpy(),
             "hit": hits,
             "mailed": hits & payments["trans_num"].isin(mailed).to_numpy(),
@@ -131,15 +135,19 @@ def _measured(
     amounts = np.rint(payments["amt"].to_numpy(np.float64) * 100).astype(np.int64)
     look_cost = cents(settings.train.look_cost_usd)
     saved, lost = money_cents(frauds, amounts, hits, look_cost)
-    one_day = np.zeros(len(payments), np.int64)
     cards = payments["card"].to_numpy()
+    told = cards != 0
     return {
         "frauds": float(frauds.sum()),
         "precision": _mean(frauds[hits]),
         "recall": _mean(hits[frauds]),
         "average_precision": float(average_precision_score(frauds, scores)) if both else None,
         "card_precision_at_k": card_precision_at_k(
-            cards, one_day, frauds, scores, settings.train.card_precision_k
+            cards[told],
+            np.zeros(told.sum(), np.int64),
+            frauds[told],
+            scores[told],
+            settings.train.card_precision_k,
         ),
         "expected_calibration_error": expected_calibration_error(frauds, scores),
         "money_saved_usd": saved / 100,

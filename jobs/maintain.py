@@ -32,15 +32,19 @@ _STREAMED = "transactions"
 """The table that the alert job reads as a stream."""
 
 
-def maintain(settings: Settings, now: datetime) -> bool:
+def maintain(settings: Settings, now: datetime, ended: threading.Event | None = None) -> bool:
     """Do all that there is to do, as of ``now`` (UTC); whether nothing failed. What fails is logged
-    and does not keep the rest from being done.
+    and does not keep the rest from being done. Once ``ended`` is set, nothing new is begun.
     """
     parts: dict[str, Callable[[], None]] = {
         name: partial(_keep_table, settings, name, now) for name in SCHEMAS
     }
     parts["landing"] = partial(clean_landing, settings, now)
-    failed = [name for name, part in parts.items() if not _is_done(name, part)]
+    failed = [
+        name
+        for name, part in parts.items()
+        if not (ended and ended.is_set()) and not _is_done(name, part)
+    ]
     return not failed
 
 
@@ -78,7 +82,7 @@ def run_maintain(settings: Settings, every_seconds: float | None, ended: threadi
     if every_seconds is None:
         return 0 if maintain(settings, utc_now()) else 1
     log.info("maintain is running, pid %d: every %g s", os.getpid(), every_seconds)
-    watch(lambda: maintain(settings, utc_now()), every_seconds, ended)
+    watch(lambda: maintain(settings, utc_now(), ended), every_seconds, ended)
     log.info("maintain ended on request")
     return 0
 

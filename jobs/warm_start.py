@@ -69,7 +69,7 @@ def past_chunks(
 
     def cut(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            for key, block in cut_into_buckets(pa.Table.from_batches([batch]), buckets):
+            for key, block in cut_into_buckets(pa.Table.from_batches([batch]), buckets, True):
                 yield keyed_blocks([(key, block)])
 
     def merge(blocks: pa.Table) -> pa.Table:
@@ -104,9 +104,7 @@ def without_repeats(past: pa.Table) -> pa.Table:
 def _newest(
     spark: SparkSession, settings: Settings, written: Mapping[str, int], now: datetime
 ) -> DataFrame:
-    """When the newest payment of the past was received: one row, `newest`; NULL where there is
-    none.
-    """
+    """When the newest payment of the past was received, at most ``now``: one row, `newest`."""
     moments = reduce(
         DataFrame.unionByName,
         (
@@ -156,13 +154,17 @@ def _from_files(
 
 
 def _no_payments(rejected: DataFrame) -> DataFrame:
-    """Rows of `rejected` as they were parsed, but for what the payload has of a payment."""
+    """Payloads of `rejected`, each once, without what they have of a payment; those that name no
+    `trans_num` are rejected as often as they come.
+    """
     payment = {"cc_num": "string", "trans_num": "string", "category": "string", "amt": "double"}
     nothing = [F.lit(None).cast(kind).alias(name) for name, kind in payment.items()]
     event_time = F.lit(None).cast("timestamp").alias("event_time")
-    return rejected.select(
-        "source", "position", *nothing, event_time, "received_at", "payload", "reason"
-    )
+    named = rejected.where(F.col("payload").contains("trans_num")).groupBy("payload")
+    return named.agg(F.max(F.struct("received_at", "source", "position")).alias("last")).select(
+        "last.source", "last.position", *nothing, event_time, "last.received_at", "payload",
+        F.lit("rejected").alias("reason"),
+    )  # fmt: skip
 
 
 def _as_parsed(payments: DataFrame, received_at: Column) -> DataFrame:

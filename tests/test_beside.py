@@ -29,7 +29,7 @@ def looked(monkeypatch):
 
 def test_both_jobs_work_until_the_block_ends(settings, looked, monkeypatch):
     kept = threading.Event()
-    monkeypatch.setattr("jobs.maintain.maintain", lambda settings, now: kept.set())
+    monkeypatch.setattr("jobs.maintain.maintain", lambda *arguments: kept.set())
     bank = Bank(settings)
     bank.score(1, 2)
     bank.drop("monday.csv", (1, "yes", "chargeback"))
@@ -47,9 +47,10 @@ def test_both_jobs_work_until_the_block_ends(settings, looked, monkeypatch):
     assert labels[1][:2] == (True, "chargeback")
 
 
-def test_one_that_fails_ends_the_process_of_all(settings, monkeypatch, caplog):
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+def test_one_that_fails_ends_the_process_of_all(settings, monkeypatch, caplog, error):
     def fail(job):
-        raise RuntimeError("no such thing")
+        raise error("no such thing")
 
     monkeypatch.setattr(LabelJob, "look", fail)
     ended = threading.Event()
@@ -77,7 +78,7 @@ def test_a_second_label_job_is_refused_whoever_runs_it(settings, looked, capsys)
 
 
 def test_a_second_maintain_job_is_refused(settings, monkeypatch, capsys):
-    monkeypatch.setattr("jobs.maintain.maintain", lambda settings, now: True)
+    monkeypatch.setattr("jobs.maintain.maintain", lambda *arguments: True)
     with (
         beside([MAINTAIN], settings, threading.Event()),
         pytest.raises(SystemExit),

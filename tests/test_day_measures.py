@@ -104,6 +104,16 @@ def test_it_does_not_matter_in_which_frames_a_day_is_read(settings, now):
     assert len(rows(settings, whole, now)) == 2
 
 
+def test_payments_without_a_card_are_no_card(settings):
+    nobody = payments(("e", 0.99, True, 1.0), ("f", 0.99, True, 1.0)).assign(cc_num=None)
+    (row,) = rows(
+        settings, pd.concat([payments(*FOUR), nobody]), NOW, ledger(("a", True, 3), ("e", True, 3))
+    )
+    assert row["card_precision_at_k"] == 1 / settings.train.card_precision_k
+    (row,) = rows(settings, nobody, NOW, ledger(("e", True, 3)))
+    assert row["frauds"] == 1
+
+
 def test_what_has_no_value_is_none_and_not_0(settings):
     (row,) = rows(settings, payments(("x", 0.1, False, 5.0)), NOW)
     assert (row["precision"], row["recall"], row["average_precision"]) == (None, None, None)

@@ -194,11 +194,23 @@ def test_ingest_ends_once_another_has_taken_its_place(
 ) -> None:
     monkeypatch.setattr("conf.leased.RENEW_SECONDS", 0.01)
     stopper = ingest_poll.Stopper()
-    with ingest_poll._sole(f"s3a://{BUCKET}/landing/", stopper.replaced):
+    with (
+        pytest.raises(AlreadyRunning, match="has taken the place of this one"),
+        ingest_poll._sole(f"s3a://{BUCKET}/landing/", stopper.replaced),
+    ):
         told = json.dumps({"holder": "another", "until": 1e12}).encode()
         boto3.client("s3").put_object(Bucket=BUCKET, Key="landing/_ingest.lock", Body=told)
-        with pytest.raises(AlreadyRunning, match="has taken the place of this one"):
-            stopper.sleep(60)
+        stopper.sleep(60)
+
+
+def test_a_job_whose_place_another_has_taken_ends_with_status_1(on_s3, monkeypatch) -> None:
+    monkeypatch.setattr("conf.leased.RENEW_SECONDS", 0.01)
+    ended = threading.Event()
+    with pytest.raises(SystemExit) as end, sole(on_s3.warehouse, "label", ended):
+        told = json.dumps({"holder": "another", "until": 1e12}).encode()
+        boto3.client("s3").put_object(Bucket=BUCKET, Key="warehouse/label.lock", Body=told)
+        assert ended.wait(60)
+    assert end.value.code == 1
 
 
 def test_a_second_job_on_the_same_warehouse_ends_with_one_line(on_s3, tmp_path, capsys) -> None:
