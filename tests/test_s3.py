@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -189,6 +189,13 @@ def test_a_second_ingest_under_the_same_prefix_ends_with_one_line(
     assert old_files(f"s3a://{BUCKET}/landing", datetime.max.replace(tzinfo=UTC)) == {}
 
 
+def lose(lease: str, wait: Callable[[float], object]) -> None:
+    """Have somebody else take a lease, and wait for what comes of it."""
+    told = json.dumps({"holder": "another", "until": 1e12}).encode()
+    boto3.client("s3").put_object(Bucket=BUCKET, Key=lease, Body=told)
+    wait(60)
+
+
 def test_ingest_ends_once_another_has_taken_its_place(
     on_s3: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,18 +205,15 @@ def test_ingest_ends_once_another_has_taken_its_place(
         pytest.raises(AlreadyRunning, match="has taken the place of this one"),
         ingest_poll._sole(f"s3a://{BUCKET}/landing/", stopper.replaced),
     ):
-        told = json.dumps({"holder": "another", "until": 1e12}).encode()
-        boto3.client("s3").put_object(Bucket=BUCKET, Key="landing/_ingest.lock", Body=told)
-        stopper.sleep(60)
+        lose("landing/_ingest.lock", stopper.sleep)
 
 
 def test_a_job_whose_place_another_has_taken_ends_with_status_1(on_s3, monkeypatch) -> None:
     monkeypatch.setattr("conf.leased.RENEW_SECONDS", 0.01)
     ended = threading.Event()
     with pytest.raises(SystemExit) as end, sole(on_s3.warehouse, "label", ended):
-        told = json.dumps({"holder": "another", "until": 1e12}).encode()
-        boto3.client("s3").put_object(Bucket=BUCKET, Key="warehouse/label.lock", Body=told)
-        assert ended.wait(60)
+        lose("warehouse/label.lock", ended.wait)
+    assert ended.is_set()
     assert end.value.code == 1
 
 
