@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -354,6 +355,19 @@ def test_one_table_that_fails_does_not_keep_the_others(table, monkeypatch, caplo
     assert not maintain(table.settings, datetime.now(UTC))
     assert done == ["transactions", "labels", "model_metrics"]
     assert "labels: failed, tried again at the next run: the disk is away" in caplog.messages
+
+
+def test_once_it_is_to_end_it_begins_with_no_other_table(table, monkeypatch):
+    ensure_table(table.settings.warehouse, "labels")
+    done, ended = [], threading.Event()
+
+    def run(self, now):
+        done.append(self._name)
+        ended.set()
+
+    monkeypatch.setattr(TableUpkeep, "run", run)
+    assert maintain(table.settings, datetime.now(UTC), ended)
+    assert done == ["transactions"]
 
 
 def test_the_command_runs_once_and_not_twice_at_once(table, monkeypatch, capsys):
