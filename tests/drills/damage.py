@@ -84,7 +84,9 @@ def _damage(system: System, damage: str, part: str) -> bool:
     checkpoint = Path(system.settings.warehouse.checkpoint("score"))
 
     def files() -> list[Path]:
-        return [path for path in (checkpoint / part).rglob("[!.]*") if path.is_file()]
+        # Spark may run for minutes until it reads what it notes of the operator.
+        found = (checkpoint / part).rglob("[!.]*")
+        return [path for path in found if path.is_file() and "_metadata" not in path.parts]
 
     system.wait_until(lambda: bool(files()), f"the checkpoint has {part}")
     system.kill("score")
