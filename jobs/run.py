@@ -40,8 +40,10 @@ def log_to_stderr() -> None:
 
 
 def quiet_mlflow() -> None:
-    """MLflow tells of its database and shows bars of progress; of it only warnings."""
+    """MLflow tells of its database and pages and shows bars of progress; of it only warnings."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # also where it is imported later
     logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 

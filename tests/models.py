@@ -1,6 +1,8 @@
 """Small model versions for the tests of the stream, as the score job gets them."""
 
 import tempfile
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,8 @@ def register_champion(registry: RegistrySettings, folder: Path, score: str) -> N
     open_experiment(registry)
     code = folder / "model.py"
     code.write_text(CONSTANT_CODE.replace("np.full(len(model_input), {score})", score))
-    with mlflow.start_run():
+    # MLflow's hints on how else to write a model go to standard error, whatever is set.
+    with mlflow.start_run(), redirect_stderr(StringIO()):
         logged = mlflow.pyfunc.log_model(
             name="model", python_model=str(code), pip_requirements=[],
             signature=infer_signature(example(1)[["amount_usd"]], np.array([0.5])),
