@@ -9,7 +9,7 @@ _PLAN = "=== Streaming Query ==="
 
 _DAMAGED = re.compile(
     r"Checksum error: |Incomplete log file|Failed to read log file|CANNOT_LOAD_STATE_STORE"
-    r"|MismatchedInputException"
+    r"|MismatchedInputException|the state names a piece"
 )
 """What Spark says of a checkpoint's files that are cut, empty or gone."""
 
@@ -18,7 +18,9 @@ _OPERATING_SYSTEM = re.compile(
     r"|Input/output error|Connection refused|Could not connect"
 )
 
-_WORKER_GONE = "Python worker exited unexpectedly"
+_WORKER_GONE = re.compile(
+    r"Python worker exited unexpectedly|reading the port number from pyspark\.daemon"
+)
 
 
 def told(text: str, checkpoint: str) -> str:
@@ -30,7 +32,7 @@ def told(text: str, checkpoint: str) -> str:
         checkpoint: the query's.
     """
     text = text.split(_PLAN)[0].rstrip()
-    if _WORKER_GONE in text:
+    if _WORKER_GONE.search(text):
         return (
             "a Python worker died: the system had no memory left, somebody ended it, or the model "
             "did; start again, nothing is lost"

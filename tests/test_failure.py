@@ -35,6 +35,12 @@ def test_the_system_s_own_causes_are_one_line(text, line):
     assert "\n" not in said
 
 
+def test_a_state_that_does_not_fit_together_is_a_damaged_checkpoint():
+    text = "Traceback:\n  File x\nKeyError: 'the state names a piece a-1/0 that it does not hold'"
+    assert "the checkpoint /c cannot be read (KeyError: 'the state names" in told(text, "/c")
+    assert "\n" not in told(text, "/c")
+
+
 def test_a_full_disk_is_no_damaged_checkpoint():
     text = (
         "Caused by: X: [CANNOT_LOAD_STATE_STORE]\nCaused by: E.Exception: No space left on device"
@@ -42,8 +48,15 @@ def test_a_full_disk_is_no_damaged_checkpoint():
     assert "checkpoint" not in told(text, "/c")
 
 
-def test_a_worker_that_died_is_one_line():
-    text = "Traceback:\nCaused by: org.X: Python worker exited unexpectedly (crashed). Consider"
+@pytest.mark.parametrize(
+    "sign",
+    [
+        "Python worker exited unexpectedly (crashed). Consider",
+        "EOFException occurred while reading the port number from pyspark.daemon's stdout.",
+    ],
+)
+def test_a_worker_that_died_is_one_line(sign):
+    text = f"Traceback:\nCaused by: org.X: {sign}"
     assert told(text, "/c").startswith("a Python worker died: ")
     assert "\n" not in told(text, "/c")
 
